@@ -1,0 +1,1 @@
+//! Kernel formats, boot protocols, the initramfs and the ACPI tables.

@@ -1,0 +1,1 @@
+//! Kernels: got, built, listed, and their modules.

@@ -1,0 +1,34 @@
+//! Trapline: a micro-VMM for x86-64 KVM that you can see through.
+//!
+//! The rooms of the house, from the street inwards. A room imports only from rooms below it in this
+//! list; rooms on one line never import each other (`lab` may use `kernels` and `host`). The test
+//! `tests/layering.rs` reads the `use` lines and holds the arrows.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`cli`] | one file per subcommand: parse, call, print |
+//! | [`lab`], [`kernels`], [`host`] | the disposable host; kernels got and built; what this machine can do |
+//! | [`machine`] | the board: the only room that knows every device |
+//! | [`boot`], [`vm`], [`chipset`] | kernel formats and tables; KVM; the devices of the PC |
+//! | [`bus`], [`dma`] | how devices are reached, and how they reach memory |
+//! | [`mem`] | guest RAM |
+//! | [`trace`] | typed events and where they go |
+
+pub mod trace;
+
+pub mod mem;
+
+pub mod bus;
+pub mod dma;
+
+pub mod boot;
+pub mod chipset;
+pub mod vm;
+
+pub mod machine;
+
+pub mod host;
+pub mod kernels;
+pub mod lab;
+
+pub mod cli;
