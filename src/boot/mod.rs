@@ -1,1 +1,3 @@
 //! Kernel formats, boot protocols, the initramfs and the ACPI tables.
+
+pub mod payload;

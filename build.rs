@@ -1,0 +1,127 @@
+//! Builds what runs inside the guest, so that one installed binary carries all of it: the
+//! bare-metal payloads of `guest/payloads` with the C compiler, and the init of the built-in
+//! initramfs with the same `rustc` that builds the crate.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+/// Software KVM emulates ring 0 instruction by instruction, and a payload saves no vector state:
+/// nothing but general registers. No red zone, because exceptions share the stack.
+const PAYLOAD_FLAGS: &[&str] = &[
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror=implicit-function-declaration",
+    "-ffreestanding",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+    "-mgeneral-regs-only",
+    "-mno-red-zone",
+    "-march=x86-64",
+    "-mcmodel=small",
+];
+
+const LINK_FLAGS: &[&str] = &[
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,--build-id=none",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,-z,noexecstack",
+    "-Wl,-s",
+];
+
+fn main() {
+    for watched in ["build.rs", "guest"] {
+        println!("cargo::rerun-if-changed={watched}");
+    }
+    println!("cargo::rerun-if-env-changed=CC");
+
+    let out = PathBuf::from(need("OUT_DIR"));
+    payloads(Path::new("guest/payloads"), &out.join("payloads"));
+}
+
+/// Every source file in `dir` is one payload; what they share is in `common/`.
+fn payloads(dir: &Path, out: &Path) {
+    make_dir(out);
+    let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let common = dir.join("common");
+    let objects: Vec<PathBuf> = sources(&common)
+        .iter()
+        .map(|source| {
+            let object = out.join(name(source)).with_extension("o");
+            let mut command = compiler(&cc, &common);
+            command.arg("-c").arg("-o").arg(&object).arg(source);
+            run(&mut command, source);
+            object
+        })
+        .collect();
+    for source in sources(dir) {
+        let elf = out.join(name(&source)).with_extension("elf");
+        let mut command = compiler(&cc, &common);
+        command
+            .args(LINK_FLAGS)
+            .arg("-T")
+            .arg(common.join("link.ld"))
+            .arg("-o")
+            .arg(&elf)
+            .arg(&source)
+            .args(&objects);
+        run(&mut command, &source);
+    }
+}
+
+fn compiler(cc: &OsStr, include: &Path) -> Command {
+    let mut command = Command::new(cc);
+    command.args(PAYLOAD_FLAGS).arg("-I").arg(include);
+    command
+}
+
+/// The C and assembly files directly in `dir`, in a fixed order.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries =
+        fs::read_dir(dir).unwrap_or_else(|e| fail(&format!("cannot list {}: {e}", dir.display())));
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| matches!(path.extension().and_then(OsStr::to_str), Some("c" | "S")))
+        .collect();
+    found.sort();
+    found
+}
+
+fn name(path: &Path) -> OsString {
+    path.file_name().unwrap_or_default().to_owned()
+}
+
+fn make_dir(dir: &Path) {
+    fs::create_dir_all(dir)
+        .unwrap_or_else(|e| fail(&format!("cannot create {}: {e}", dir.display())));
+}
+
+/// Runs one tool on one file; the tool's own words reach the user through cargo.
+fn run(command: &mut Command, file: &Path) {
+    let tool = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("{tool} failed on {} ({status})", file.display())),
+        Err(e) => fail(&format!(
+            "cannot run {tool} to build {}: {e}. On Debian and Ubuntu: apt-get install gcc libc6-dev",
+            file.display()
+        )),
+    }
+}
+
+fn need(variable: &str) -> OsString {
+    env::var_os(variable).unwrap_or_else(|| fail(&format!("cargo did not set {variable}")))
+}
+
+fn fail(message: &str) -> ! {
+    println!("cargo::error={message}");
+    exit(1)
+}

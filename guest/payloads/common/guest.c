@@ -1,0 +1,56 @@
+#include "guest.h"
+
+void put_char(char c)
+{
+    if (c == '\n')
+        put_char('\r');
+    while (!(in8(COM1_LSR) & LSR_THR_EMPTY))
+        __asm__ volatile("pause");
+    out8(COM1, (uint8_t)c);
+}
+
+void put_text(const char *text)
+{
+    while (*text)
+        put_char(*text++);
+}
+
+static void put_number(uint64_t value, unsigned base)
+{
+    char digits[20];
+    unsigned n = 0;
+
+    do {
+        digits[n++] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value);
+    while (n)
+        put_char(digits[--n]);
+}
+
+void put_hex(uint64_t value)
+{
+    put_text("0x");
+    put_number(value, 16);
+}
+
+void put_decimal(uint64_t value)
+{
+    put_number(value, 10);
+}
+
+const char *command_line(const uint8_t *boot_params)
+{
+    uint64_t low = load32(boot_params + BP_CMD_LINE_PTR);
+    uint64_t high = load32(boot_params + BP_EXT_CMD_LINE_PTR);
+    const char *text = (const char *)(high << 32 | low);
+
+    return text ? text : "";
+}
+
+_Noreturn void guest_exit(int status)
+{
+    out32(DEBUG_EXIT_PORT, (uint32_t)status);
+    for (;;)
+        __asm__ volatile("cli; hlt");
+}

@@ -1,0 +1,95 @@
+//! The bare-metal guests that are built with the crate and started by name: `trapline boot :NAME`.
+//!
+//! Each is an ELF64 file entered by the 64-bit Linux boot protocol. They need no kernel, run in
+//! milliseconds even where KVM emulates ring 0, and carry the tests of the run loop.
+
+use std::fmt;
+
+/// How a run of a payload ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Always with this status.
+    Status(u8),
+    /// With the status named by the last word of the command line.
+    CommandLine,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::CommandLine => f.write_str("the last word of the command line"),
+        }
+    }
+}
+
+/// One bundled payload.
+#[derive(Debug)]
+pub struct Payload {
+    /// Its name, without the colon.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// The exit status of `trapline boot` when all is well.
+    pub ending: Ending,
+    /// The ELF file.
+    pub elf: &'static [u8],
+}
+
+macro_rules! payloads {
+    ($($name:literal, $about:literal, $ending:expr;)*) => {
+        &[$(Payload {
+            name: $name,
+            about: $about,
+            ending: $ending,
+            elf: include_bytes!(concat!(env!("OUT_DIR"), "/payloads/", $name, ".elf")),
+        }),*]
+    };
+}
+
+static ALL: &[Payload] = payloads! {
+    "hello", "says hello over the serial port", Ending::Status(0);
+};
+
+/// Every payload, in the order of the listing.
+#[must_use]
+pub fn all() -> &'static [Payload] {
+    ALL
+}
+
+/// The payload called `name`, with or without its colon.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Payload> {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    ALL.iter().find(|payload| payload.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_payload_is_found_with_and_without_its_colon() {
+        assert_eq!(find(":hello").unwrap().name, "hello");
+        assert_eq!(find("hello").unwrap().name, "hello");
+        assert!(find(":").is_none());
+        assert!(find("::hello").is_none());
+    }
+
+    #[test]
+    fn every_source_in_guest_payloads_is_listed() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/payloads");
+        let mut built: Vec<String> = dir
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        built.sort();
+        let mut listed: Vec<&str> = all().iter().map(|payload| payload.name).collect();
+        listed.sort_unstable();
+        assert_eq!(built, listed);
+    }
+}
