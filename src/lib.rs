@@ -13,6 +13,8 @@
 //! | [`bus`], [`dma`] | how devices are reached, and how they reach memory |
 //! | [`mem`] | guest RAM |
 //! | [`trace`] | typed events and where they go |
+// Only `cli` speaks, through `cli::out`: `println!` panics when the reader has left.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod trace;
 

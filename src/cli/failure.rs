@@ -62,7 +62,7 @@ impl Failure {
     /// Prints the chain to standard error and gives the status.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("trapline: {}", chain(self.error.as_ref()));
+        super::out::say(chain(self.error.as_ref()));
         self.status.into()
     }
 }

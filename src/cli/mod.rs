@@ -1,10 +1,16 @@
 //! The command line: one file per subcommand; each parses, calls and prints.
 
+mod completions;
 mod failure;
+mod man;
+pub mod out;
+mod qemuisms;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use failure::{Failure, Status, chain};
 
@@ -49,23 +55,46 @@ pub enum Place {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// The command line's grammar, for completions, manual pages and the README's table.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the command and gives its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(hint) = qemuisms::certain(&arguments) {
+        out::say(hint);
+        return Status::Usage.into();
+    }
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors.
-            let status = if error.use_stderr() {
-                Status::Usage
-            } else {
-                Status::Ok
-            };
-            let _ = error.print();
-            return status.into();
-        }
+        Err(error) => return refuse(&error, &arguments),
     };
-    match cli.command {}
+    let done = match cli.command {
+        Command::Completions(completions) => completions.run().map(ExitCode::from),
+        Command::Man(man) => man.run().map(ExitCode::from),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+/// What clap has to say, with the status that fits: help and version are answers, not errors.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Status::Ok.into();
+    }
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(hint) = qemuisms::likely(arguments)
+    {
+        out::say(hint);
+    }
+    Status::Usage.into()
 }
