@@ -1,1 +1,40 @@
 //! The devices of the PC.
+//!
+//! Each file is one device as its data sheet describes it, with owned handles for everything outside
+//! it: interrupt lines, the clock, memory, sinks. Ports that every PC has at one place are constants
+//! of the device; where the board has a choice the constructor takes the base.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod debug_exit;
+mod lanes;
+mod piix3_rcr;
+mod piix4_pm;
+mod port92;
+mod post;
+mod pvpanic;
+mod serial;
+mod serial_input;
+mod state;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod rig;
+
+pub use debug_exit::{DebugExit, DebugExitMode};
+pub use piix3_rcr::ResetControl;
+pub use piix4_pm::{PM_TIMER_HZ, PmBlock, SLP_TYP_S5};
+pub use port92::Port92;
+pub use post::PostCode;
+pub use pvpanic::Pvpanic;
+pub use serial::{ConsoleOut, Serial};
+pub use serial_input::SerialInput;
