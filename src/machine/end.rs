@@ -99,8 +99,8 @@ fn suberror_name(suberror: u32) -> &'static str {
     }
 }
 
-/// The reason of a failed entry where the hardware's manual names it. VMX sets bit 31 over the basic
-/// exit reason (SDM 3C, 28.8); SVM gives VMEXIT_INVALID, which is -1 (APM 2, appendix C).
+/// The reason of a failed entry where the hardware's manual names it. VMX sets bit 31 over the
+/// basic exit reason (SDM 3C, 28.8); SVM gives VMEXIT_INVALID, which is -1 (APM 2, appendix C).
 fn entry_name(reason: u64) -> &'static str {
     match reason {
         0x8000_0021 => ": invalid guest state",
@@ -147,7 +147,8 @@ impl fmt::Display for End {
                 let name = entry_name(reason.0);
                 write!(
                     f,
-                    "KVM could not enter the guest: hardware reason {reason} on host CPU {cpu}{name}"
+                    "KVM could not enter the guest: hardware reason {reason} on host CPU {cpu}\
+                     {name}"
                 )
             }
             Self::Vmm { error } => f.write_str(error),
