@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{
@@ -114,6 +114,12 @@ pub enum MemError {
     Arrange {
         /// Why.
         reason: String,
+    },
+    /// The host did not take the pages back.
+    #[error("cannot clear guest memory: punching a hole into its memfd failed")]
+    Clear {
+        /// Why.
+        source: io::Error,
     },
     /// An access that is not wholly in RAM.
     #[error("{len} bytes at {at} are not guest RAM")]
@@ -282,6 +288,16 @@ impl GuestRam {
             })
     }
 
+    /// Makes all of it zero and gives its pages back to the host.
+    ///
+    /// # Errors
+    /// [`MemError::Clear`] when the host refuses.
+    pub fn clear(&self) -> Result<(), MemError> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&*self.memfd, flags, 0, self.size())
+            .map_err(|e| MemError::Clear { source: e.into() })
+    }
+
     /// Forgets which pages are dirty.
     pub fn clear_dirty(&self) {
         for region in self.memory.iter() {
@@ -324,6 +340,16 @@ mod tests {
         assert!(ram.read(Gpa(u64::MAX), &mut [0; 4]).is_err());
         assert!(!ram.contains(Gpa(u64::MAX), 2));
         assert!(ram.contains(Gpa((2 << 20) - 2), 2));
+    }
+
+    #[test]
+    fn cleared_memory_reads_as_zero() {
+        let ram = GuestRam::new(2 << 20, HugePages::None).unwrap();
+        ram.write(Gpa(0x1234), b"guest").unwrap();
+        ram.clear().unwrap();
+        let mut bytes = [1; 5];
+        ram.read(Gpa(0x1234), &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 5]);
     }
 
     #[test]
