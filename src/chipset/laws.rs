@@ -6,9 +6,13 @@ use proptest::prelude::*;
 
 use crate::bus::{Access, Clock, Device, Effects, Ns, ResetKind, TestClock, Width, Window};
 
+use crate::dma::Dma;
+use crate::mem::{GuestRam, HugePages};
+
 use super::rig::{Printed, Wires};
 use super::{
-    DebugExit, DebugExitMode, PmBlock, Port92, PostCode, Pvpanic, ResetControl, Serial, SerialInput,
+    DebugExit, DebugExitMode, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, ResetControl,
+    Serial, SerialInput,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -17,6 +21,14 @@ struct Case {
     clock: Arc<TestClock>,
     read_sensitive: &'static [u64],
     _wires: Wires,
+}
+
+struct Dropped;
+
+impl Parcels for Dropped {
+    fn deliver(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 type Build = fn() -> Case;
@@ -45,6 +57,12 @@ const ALL: &[Build] = &[
     || {
         case(&[], |wires, clock| {
             Box::new(PmBlock::new(0x600, wires.line(9), clock))
+        })
+    },
+    || {
+        case(&[], |_, _| {
+            let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
+            Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped)))
         })
     },
     // RBR, IIR; LSR follows RBR.

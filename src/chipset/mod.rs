@@ -20,6 +20,9 @@ mod piix3_rcr;
 mod piix4_pm;
 mod port92;
 mod post;
+mod postbox;
+#[path = "../../guest/postbox_abi.rs"]
+pub mod postbox_abi;
 mod pvpanic;
 mod serial;
 mod serial_input;
@@ -35,6 +38,7 @@ pub use piix3_rcr::ResetControl;
 pub use piix4_pm::{PM_TIMER_HZ, PmBlock, SLP_TYP_S5};
 pub use port92::Port92;
 pub use post::PostCode;
+pub use postbox::{Parcels, Postbox};
 pub use pvpanic::Pvpanic;
 pub use serial::{ConsoleOut, Serial};
 pub use serial_input::SerialInput;
