@@ -2,8 +2,10 @@
 
 mod completions;
 mod failure;
+mod kernel;
 mod man;
 pub mod out;
+mod progress;
 mod qemuisms;
 
 use std::ffi::OsString;
@@ -57,6 +59,7 @@ pub enum Place {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(completions::Completions),
+    Kernel(kernel::Kernel),
     Man(man::Man),
 }
 
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Completions(completions) => completions.run().map(ExitCode::from),
+        Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Man(man) => man.run().map(ExitCode::from),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -1,0 +1,95 @@
+//! Kernel configurations: what is set in one, and which options matter to Trapline's users.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::error::KernelError;
+
+/// What a reader of `trapline kernel list` wants to know: whether stacks are guarded, which ways
+/// in there are, what a lab needs, what a test kernel watches.
+pub const NOTABLE: [&str; 21] = [
+    "VMAP_STACK",
+    "PVH",
+    "KVM_GUEST",
+    "KVM_AMD",
+    "KVM_INTEL",
+    "INTEL_IOMMU",
+    "IRQ_REMAP",
+    "VFIO_PCI",
+    "VFIO_DEVICE_CDEV",
+    "IOMMUFD",
+    "NET_9P_VIRTIO",
+    "DMA_API_DEBUG",
+    "DEBUG_SG",
+    "DEBUG_VIRTUAL",
+    "INTEL_IOMMU_DEBUGFS",
+    "LKDTM",
+    "SOFTLOCKUP_DETECTOR",
+    "HARDLOCKUP_DETECTOR",
+    "KASAN",
+    "KCOV",
+    "X86_MSR",
+];
+
+/// The options of a configuration that are not off, without `CONFIG_`: `y`, `m`, numbers, texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options(BTreeMap<String, String>);
+
+impl Options {
+    /// Reads a `.config`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self, KernelError> {
+        let text = fs::read_to_string(path).map_err(KernelError::io("read", path))?;
+        Ok(Self::parse(&text))
+    }
+
+    /// Parses a `.config`. `n` and `is not set` are the same: not there.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let lines = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("CONFIG_"));
+        let pairs = lines.filter_map(|line| line.split_once('='));
+        let set = pairs.filter(|(_, value)| *value != "n");
+        Self(set.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+    }
+
+    /// The value of an option that is not off.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Whether an option is on, built in or as a module.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        matches!(self.get(name), Some("y" | "m"))
+    }
+
+    /// The notable ones that are on.
+    #[must_use]
+    pub fn notable(&self) -> BTreeMap<&'static str, String> {
+        let value = |name: &&'static str| Some((*name, self.get(name)?.to_owned()));
+        NOTABLE.iter().filter_map(value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_is_off_however_it_is_written() {
+        let options = Options::parse(
+            "CONFIG_A=y\nCONFIG_B=m\n# CONFIG_C is not set\nCONFIG_D=n\nCONFIG_E=\"t=x\"\n#CONFIG_F=y\n",
+        );
+        assert!(options.is_on("A") && options.is_on("B"));
+        for off in ["C", "D", "F", "G"] {
+            assert_eq!(options.get(off), None, "{off}");
+        }
+        assert_eq!(options.get("E"), Some("\"t=x\""));
+    }
+}
