@@ -1,12 +1,40 @@
 //! Kernel formats, boot protocols, the initramfs and the ACPI tables.
+//!
+//! [`Image::open`] says what a file is, [`load`] puts it into guest RAM by one of the two protocols
+//! and answers where the first vCPU starts, [`acpi::write`] describes the board to the guest.
+//! A kernel file is hostile input: nothing in it may panic, overflow or write outside guest RAM.
 #![cfg_attr(
     not(test),
     deny(
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,
-        clippy::indexing_slicing
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
     )
 )]
 
+mod bzimage;
+mod e820;
+mod elf;
+mod fault;
+mod foreign;
+mod image;
+mod linux;
+mod load;
+mod load_error;
 pub mod payload;
+mod place;
+mod plan;
+mod pvh;
+mod tables;
+
+#[cfg(test)]
+mod synthetic;
+
+pub use fault::{ImageError, ImageFault};
+pub use image::{Image, Kind, Protocols};
+pub use load::{LoadRequest, Protocol, Start, load};
+pub use load_error::LoadError;
+pub use place::{Places, Span};
+pub use tables::{FlatTables, LongModeTables, write_flat_tables, write_long_mode_tables};
