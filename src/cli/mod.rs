@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; each parses, calls and prints.
 
 mod completions;
+mod doctor;
 mod failure;
 mod kernel;
 mod man;
@@ -58,6 +59,7 @@ pub enum Place {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Kernel(kernel::Kernel),
     Man(man::Man),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse(&error, &arguments),
     };
     let done = match cli.command {
+        Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Completions(completions) => completions.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Man(man) => man.run().map(ExitCode::from),

@@ -39,8 +39,13 @@ pub fn line(text: impl Display) -> Result<(), Failure> {
 /// # Errors
 /// As [`print`]; or an item cannot be written as JSON.
 pub fn json<T: Serialize>(name: &str, items: &[T]) -> Result<(), Failure> {
-    let items = serde_json::to_value(items).map_err(Failure::internal)?;
-    line(serde_json::json!({ "schema": format!("trapline/{name}/1"), "items": items }))
+    #[derive(Serialize)]
+    struct Document<'d, T> {
+        schema: String,
+        items: &'d [T],
+    }
+    let schema = format!("trapline/{name}/1");
+    line(serde_json::to_string(&Document { schema, items }).map_err(Failure::internal)?)
 }
 
 /// Trapline's own words, on standard error; lost without harm when nobody can hear them.
