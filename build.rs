@@ -37,6 +37,21 @@ const LINK_FLAGS: &[&str] = &[
     "-Wl,-s",
 ];
 
+/// Static and without relocations: the kernel starts it before there is a loader or a library.
+const INIT_FLAGS: &[&str] = &[
+    "--edition=2024",
+    "--crate-name=init",
+    "--crate-type=bin",
+    "--cap-lints=allow",
+    "-Ctarget-feature=+crt-static",
+    "-Crelocation-model=static",
+    "-Cpanic=abort",
+    "-Copt-level=s",
+    "-Clto=fat",
+    "-Ccodegen-units=1",
+    "-Cstrip=symbols",
+];
+
 fn main() {
     for watched in ["build.rs", "guest"] {
         println!("cargo::rerun-if-changed={watched}");
@@ -45,6 +60,24 @@ fn main() {
 
     let out = PathBuf::from(need("OUT_DIR"));
     payloads(Path::new("guest/payloads"), &out.join("payloads"));
+    init(Path::new("guest/init/main.rs"), &out.join("init"));
+}
+
+fn init(source: &Path, program: &Path) {
+    let mut command = Command::new(need("RUSTC"));
+    command.args(INIT_FLAGS).arg("--target").arg(need("TARGET"));
+    // Where the user has named a linker for this target, it is the only one that is sure to be there.
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        command.arg("-C").arg(join("linker=", &linker));
+    }
+    command.arg("-o").arg(program).arg(source);
+    run(&mut command, source);
+}
+
+fn join(prefix: &str, rest: &OsStr) -> OsString {
+    let mut joined = OsString::from(prefix);
+    joined.push(rest);
+    joined
 }
 
 /// Every source file in `dir` is one payload; what they share is in `common/`.

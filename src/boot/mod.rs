@@ -20,6 +20,9 @@ mod elf;
 mod fault;
 mod foreign;
 mod image;
+pub mod initramfs;
+#[path = "../../guest/job_abi.rs"]
+pub mod job;
 mod linux;
 mod load;
 mod load_error;

@@ -1,0 +1,40 @@
+//! I/O ports of the machine, for which `sys::allow_ports` must have asked.
+#![expect(unsafe_code, reason = "port instructions exist only in assembly")]
+
+use std::arch::asm;
+use std::io;
+
+use crate::sys;
+
+/// A run of ports this process may use.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    base: u16,
+    count: u16,
+}
+
+impl Ports {
+    /// Asks the kernel for `count` ports from `base` on.
+    pub(crate) fn open(base: u16, count: u16) -> io::Result<Self> {
+        sys::allow_ports(base, count)?;
+        Ok(Self { base, count })
+    }
+
+    fn port(&self, offset: u16) -> u16 {
+        assert!(
+            offset.is_multiple_of(4) && offset + 4 <= self.count,
+            "a 32-bit port of this window"
+        );
+        self.base + offset
+    }
+
+    /// Writes 32 bits.
+    pub(crate) fn write(&self, offset: u16, value: u32) {
+        // SAFETY: the kernel lets this thread use the port (`open`). What a device reads from memory
+        // because of this write was written before: without `nomem` nothing moves across.
+        unsafe {
+            asm!("out dx, eax", in("dx") self.port(offset), in("eax") value,
+                 options(nostack, preserves_flags));
+        }
+    }
+}
