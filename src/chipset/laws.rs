@@ -11,8 +11,8 @@ use crate::mem::{GuestRam, HugePages};
 
 use super::rig::{Printed, Wires};
 use super::{
-    DebugExit, DebugExitMode, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, ResetControl,
-    Serial, SerialInput,
+    DebugExit, DebugExitMode, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
+    ResetControl, Serial, SerialInput,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -63,6 +63,12 @@ const ALL: &[Build] = &[
         case(&[], |_, _| {
             let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
             Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped)))
+        })
+    },
+    // The data port; the status follows it.
+    || {
+        case(&[0x60], |wires, _| {
+            Box::new(I8042::new(wires.line(1), wires.line(12)))
         })
     },
     // RBR, IIR; LSR follows RBR.

@@ -15,6 +15,7 @@
 )]
 
 mod debug_exit;
+mod i8042;
 mod lanes;
 mod piix3_rcr;
 mod piix4_pm;
@@ -23,6 +24,7 @@ mod post;
 mod postbox;
 #[path = "../../guest/postbox_abi.rs"]
 pub mod postbox_abi;
+mod ps2_keyboard;
 mod pvpanic;
 mod serial;
 mod serial_input;
@@ -34,6 +36,7 @@ mod laws;
 mod rig;
 
 pub use debug_exit::{DebugExit, DebugExitMode};
+pub use i8042::I8042;
 pub use piix3_rcr::ResetControl;
 pub use piix4_pm::{PM_TIMER_HZ, PmBlock, SLP_TYP_S5};
 pub use port92::Port92;
