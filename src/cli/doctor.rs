@@ -107,7 +107,7 @@ fn examine(machine: &Machine<'_>) -> Report {
 fn kernel(found: &Result<(Kernel, Origin), KernelError>) -> Fact {
     let fact = |mark, what| Fact::new(Topic::Lab, "kernel", mark, what);
     match found {
-        Ok((kernel, origin)) => fact(Mark::Ok, format!("{} ({origin})", kernel.image.display())),
+        Ok((kernel, origin)) => fact(Mark::Ok, format!("{}, {origin}", kernel.name)),
         Err(KernelError::None { .. }) => {
             fact(Mark::No, "none got, built or readable in /boot".into())
                 .mended_by("trapline kernel get debian-cloud")
