@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod acpi;
 mod bzimage;
 mod e820;
 mod elf;
