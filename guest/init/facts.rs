@@ -20,10 +20,15 @@ const STACK_ALLOCATORS: [&str; 4] = [
 /// In kernel/fork.c only under CONFIG_VMAP_STACK, and a callback, so it is never inlined.
 const VMAP_STACK_SYMBOL: &str = " free_vm_stack_cache";
 
-/// Prints the facts.
-pub(crate) fn print() {
+/// The first line: which kernel.
+pub(crate) fn print_kernel() {
     let kernel = sys::kernel_release();
-    let mut text = format!("kernel {}\n", kernel.as_deref().unwrap_or(UNKNOWN));
+    say!("kernel {}", kernel.as_deref().unwrap_or(UNKNOWN));
+}
+
+/// The others: on which machine.
+pub(crate) fn print_machine() {
+    let mut text = String::new();
     let _ = writeln!(text, "cpus {} online", or_unknown(online_cpus()));
     let _ = writeln!(text, "memory {} MiB", or_unknown(memory_mib()));
     let _ = writeln!(
@@ -38,9 +43,7 @@ pub(crate) fn print() {
         None => UNKNOWN,
     };
     let _ = writeln!(text, "kernel stacks vmapped: {vmapped}");
-    for line in text.lines() {
-        say!("{line}");
-    }
+    say!("{}", text.trim_end());
 }
 
 fn or_unknown(number: Option<u64>) -> String {

@@ -6,11 +6,21 @@
 //! for ever but a command that does. Built by `build.rs` as a static program without dependencies;
 //! as an example of the crate it is linted and its tests run.
 
+mod archive;
 mod facts;
 mod mounts;
 mod ports;
+mod postbox;
 mod run;
 mod sys;
+
+#[path = "../postbox_abi.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the host uses what init does not"
+)]
+mod postbox_abi;
 
 #[path = "../job_abi.rs"]
 #[expect(
@@ -22,7 +32,7 @@ mod job_abi;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic;
@@ -31,17 +41,16 @@ use std::process::exit;
 
 use job_abi::{INIT_FAILED, JOB_PATH, Job};
 use ports::Ports;
+use postbox::{Postbox, Stream};
 
 /// The debug-exit port (`chipset::debug_exit`).
 const DEBUG_EXIT: u16 = 0xf4;
 
-/// One line on the console, marked as init's own. A console that is gone is no reason to die.
+/// A line on the console, or several, each marked as init's own.
 macro_rules! say {
-    ($($words:tt)*) => {{
-        use std::io::Write as _;
-        let line = format!("trapline: {}\n", format_args!($($words)*));
-        let _ = std::io::stdout().write_all(line.as_bytes());
-    }};
+    ($($words:tt)*) => {
+        $crate::print_lines(&format!($($words)*))
+    };
 }
 pub(crate) use say;
 
@@ -51,12 +60,24 @@ fn main() {
         end(INIT_FAILED);
     }));
     mounts::make();
-    facts::print();
-    let status = read_job().and_then(|job| work(&job)).unwrap_or_else(|why| {
+    facts::print_kernel();
+    let postbox = Postbox::find();
+    if let Some(postbox) = &postbox {
+        postbox.running();
+    }
+    facts::print_machine();
+    let status = read_job().and_then(|job| work(&job, postbox.as_ref()));
+    end(status.unwrap_or_else(|why| {
         say!("{why}");
         INIT_FAILED
-    });
-    end(status);
+    }));
+}
+
+/// In one write, because each costs a wait for the serial line. A console that is gone is no reason
+/// to die.
+fn print_lines(text: &str) {
+    let marked: String = text.lines().map(|l| format!("trapline: {l}\n")).collect();
+    let _ = io::stdout().write_all(marked.as_bytes());
 }
 
 fn read_job() -> Result<Job, String> {
@@ -67,15 +88,46 @@ fn read_job() -> Result<Job, String> {
     }
 }
 
-fn work(job: &Job) -> Result<u32, String> {
+fn work(job: &Job, postbox: Option<&Postbox>) -> Result<u32, String> {
     for module in &job.modules {
-        load_module(Path::new(OsStr::from_bytes(module)))?;
+        load_module(path(module))?;
     }
     let status = run::run(job)?;
-    match job.get.as_slice() {
-        [] => Ok(status),
-        _ => Err("this init cannot send files back".into()),
+    match send(job, postbox) {
+        // The command's own failure says more than what then could not be fetched.
+        Err(why) if status != 0 => say!("{why}"),
+        sent => sent?,
     }
+    Ok(status)
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Sends what the job asks for to the host: all that is there, even when something is not.
+fn send(job: &Job, postbox: Option<&Postbox>) -> Result<(), String> {
+    if job.get.is_empty() {
+        return Ok(());
+    }
+    let postbox = postbox.ok_or("cannot send files back: this machine has no postbox")?;
+    let mut missing = Vec::new();
+    let sent = Stream::open(postbox).and_then(|mut stream| {
+        for (number, wanted) in job.get.iter().enumerate() {
+            if let Err(e) = fs::metadata(path(wanted)) {
+                missing.push(format!("cannot send {} back: {e}", path(wanted).display()));
+                continue;
+            }
+            archive::append(&mut stream, number.to_string().as_bytes(), path(wanted))?;
+        }
+        archive::finish(&mut stream)?;
+        stream.flush()
+    });
+    sent.map_err(|e| format!("cannot send files back: {e}"))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(missing.join("\n"))
 }
 
 /// A module that is there already is no error: it may be built in, or named twice.

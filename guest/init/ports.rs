@@ -28,6 +28,17 @@ impl Ports {
         self.base + offset
     }
 
+    /// Reads 32 bits.
+    pub(crate) fn read(&self, offset: u16) -> u32 {
+        let value: u32;
+        // SAFETY: the kernel lets this thread use the port (`open`); reading it changes no memory.
+        unsafe {
+            asm!("in eax, dx", out("eax") value, in("dx") self.port(offset),
+                 options(nomem, nostack, preserves_flags));
+        }
+        value
+    }
+
     /// Writes 32 bits.
     pub(crate) fn write(&self, offset: u16, value: u32) {
         // SAFETY: the kernel lets this thread use the port (`open`). What a device reads from memory

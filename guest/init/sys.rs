@@ -30,6 +30,7 @@ unsafe extern "C" {
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn uname(name: *mut UtsName) -> c_int;
+    fn mlock(start: *const c_void, len: usize) -> c_int;
     safe fn setsid() -> c_int;
     safe fn reboot(command: c_int) -> c_int;
     safe fn ioperm(from: c_ulong, count: c_ulong, on: c_int) -> c_int;
@@ -147,6 +148,12 @@ pub(crate) fn wait_any() -> io::Result<Ended> {
         pid: pid.cast_unsigned(),
         status,
     })
+}
+
+/// Keeps memory from being paged out; the kernel may still move it to other frames.
+pub(crate) fn lock_memory(memory: &[u8]) -> io::Result<()> {
+    // SAFETY: a range this process has mapped; locking does not change its contents.
+    check(unsafe { mlock(memory.as_ptr().cast(), memory.len()) })
 }
 
 /// Lets this thread use `count` I/O ports from `from` on.

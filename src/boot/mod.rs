@@ -31,6 +31,7 @@ pub mod payload;
 mod place;
 mod plan;
 mod pvh;
+pub mod results;
 mod tables;
 
 #[cfg(test)]
