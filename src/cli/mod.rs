@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand; each parses, calls and prints.
 
 mod completions;
+mod ctl;
 mod doctor;
 mod failure;
 mod kernel;
 mod man;
 pub mod out;
 mod progress;
+mod ps;
 mod qemuisms;
 
 use std::ffi::OsString;
@@ -61,8 +63,10 @@ pub enum Place {
 enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
+    Ctl(ctl::Ctl),
     Kernel(kernel::Kernel),
     Man(man::Man),
+    Ps(ps::Ps),
 }
 
 /// The command line's grammar, for completions, manual pages and the README's table.
@@ -86,8 +90,10 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Completions(completions) => completions.run().map(ExitCode::from),
+        Command::Ctl(ctl) => ctl.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Man(man) => man.run().map(ExitCode::from),
+        Command::Ps(ps) => ps.run().map(ExitCode::from),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -1,6 +1,7 @@
 //! The board: the only room that knows every device.
 
 mod console;
+pub mod control;
 mod end;
 mod escape;
 mod hex;
