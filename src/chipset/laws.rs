@@ -11,8 +11,8 @@ use crate::mem::{GuestRam, HugePages};
 
 use super::rig::{Printed, Wires};
 use super::{
-    DebugExit, DebugExitMode, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
-    ResetControl, Serial, SerialInput,
+    CmosMemory, DebugExit, DebugExitMode, I8042, Parcels, PmBlock, Port92, PostCode, Postbox,
+    Pvpanic, ResetControl, Rtc, Serial, SerialInput,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -69,6 +69,16 @@ const ALL: &[Build] = &[
     || {
         case(&[0x60], |wires, _| {
             Box::new(I8042::new(wires.line(1), wires.line(12)))
+        })
+    },
+    // The data port: register C.
+    || {
+        case(&[0x71], |wires, clock| {
+            let memory = CmosMemory {
+                below_4g: 1 << 30,
+                above_4g: 0,
+            };
+            Box::new(Rtc::new(wires.line(8), clock, memory))
         })
     },
     // RBR, IIR; LSR follows RBR.
