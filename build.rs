@@ -61,6 +61,7 @@ fn main() {
     let out = PathBuf::from(need("OUT_DIR"));
     payloads(Path::new("guest/payloads"), &out.join("payloads"));
     init(Path::new("guest/init/main.rs"), &out.join("init"));
+    init(Path::new("guest/lab-init/main.rs"), &out.join("lab-init"));
 }
 
 fn init(source: &Path, program: &Path) {

@@ -5,6 +5,7 @@ mod ctl;
 mod doctor;
 mod failure;
 mod kernel;
+mod lab;
 mod man;
 pub mod out;
 mod progress;
@@ -18,6 +19,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use failure::{Failure, Status, chain};
+pub use lab::LabArgs;
 
 /// A micro-VMM for x86-64 KVM that you can see through.
 #[derive(Debug, Parser)]
@@ -65,6 +67,7 @@ enum Command {
     Completions(completions::Completions),
     Ctl(ctl::Ctl),
     Kernel(kernel::Kernel),
+    Lab(lab::Lab),
     Man(man::Man),
     Ps(ps::Ps),
 }
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Completions(completions) => completions.run().map(ExitCode::from),
         Command::Ctl(ctl) => ctl.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
+        Command::Lab(lab) => lab.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),
         Command::Ps(ps) => ps.run().map(ExitCode::from),
     };
