@@ -388,6 +388,12 @@ pub struct BusPort {
     pub sink: Arc<dyn EffectSink>,
 }
 
+impl fmt::Debug for BusPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bus.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

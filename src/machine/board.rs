@@ -1,0 +1,352 @@
+//! The board put together: memory, devices, vCPUs, and the guest loaded into them.
+
+use std::sync::Arc;
+
+use crate::boot::acpi::{self, AcpiError, Platform, Uart};
+use crate::boot::{
+    LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
+};
+use crate::bus::{
+    AttachError, Bus, BusPort, Clock, Device, EffectSink, HostClock, Lines, ResetKind,
+};
+use crate::chipset::{
+    ConsoleOut, DebugExit, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
+    ResetControl, SLP_TYP_S5, Serial, SerialInput,
+};
+use crate::dma::Dma;
+use crate::mem::{GuestRam, MemError};
+use crate::trace::Probe;
+use crate::vm::{
+    DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Segments, Vcpu, VcpuNotice,
+    VcpuState, Vm, VmError, VmSpec, VmState, cpuid,
+};
+
+use super::deadline::DeadlineTimer;
+use super::layout;
+use super::spec::Spec;
+
+/// A board that could not be built, or a guest that could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// /dev/kvm cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] MemError),
+    /// KVM refused something.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The threads.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// Two devices want one port: a mistake of ours.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The ACPI tables.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// The kernel, its command line or its initramfs does not fit.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// The ends a board is plugged into.
+pub struct Plugs {
+    /// Takes what the guest prints.
+    pub console: Box<dyn ConsoleOut>,
+    /// Takes the results the guest sends.
+    pub parcels: Box<dyn Parcels>,
+    /// Takes effects.
+    pub sink: Arc<dyn EffectSink>,
+    /// Guest time, and the timer on it behind every device's deadline.
+    pub clock: Arc<HostClock>,
+    /// See `clock`.
+    pub deadlines: Arc<DeadlineTimer>,
+    /// Hears of vCPUs that end.
+    pub notice: Arc<dyn VcpuNotice>,
+}
+
+/// A machine, loaded, with its vCPUs paused before the first instruction.
+#[derive(Debug)]
+pub struct Board {
+    spec: Spec,
+    ram: GuestRam,
+    vm: Vm,
+    fleet: Fleet,
+    port: BusPort,
+    clock: Arc<HostClock>,
+    input: SerialInput,
+    msrs: Arc<DenyAll>,
+    /// vCPUs and chips as they were before anything ran: what a reset goes back to.
+    fresh: (Vec<VcpuState>, VmState),
+}
+
+impl Board {
+    /// Builds it. `fleet` was made for as many vCPUs as `spec` asks for.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn build(
+        spec: Spec,
+        fleet: Fleet,
+        plugs: Plugs,
+        probe: impl Fn(u8) -> Probe,
+    ) -> Result<Self, BoardError> {
+        let kvm = crate::vm::open()?;
+        let ram = allocate(&spec)?;
+        let vm = Vm::new(
+            kvm,
+            &ram,
+            VmSpec {
+                vcpus: spec.cpus,
+                log_dirty: false,
+            },
+        )?;
+        let clock = plugs.clock;
+        let lines = Lines::new(Arc::clone(vm.irqchip()) as _);
+        let input = SerialInput::default();
+        let mut bus = Bus::new();
+        let deadlines = Arc::clone(&plugs.deadlines);
+        bus.on_deadline(move |at| deadlines.arm(at));
+        let devices: [Box<dyn Device>; 9] = [
+            Box::new(Serial::new(
+                lines.line(Some(layout::GSI_SERIAL.into())),
+                plugs.console,
+                input.clone(),
+            )),
+            Box::new(DebugExit::new(spec.debug_exit)),
+            Box::new(PmBlock::new(
+                layout::PM_BASE.into(),
+                lines.line(Some(layout::GSI_SCI.into())),
+                Arc::clone(&clock) as Arc<dyn Clock>,
+            )),
+            Box::new(ResetControl::new()),
+            Box::new(Port92::new()),
+            Box::new(PostCode::new()),
+            Box::new(Pvpanic),
+            Box::new(I8042::new(
+                lines.line(Some(layout::GSI_KEYBOARD.into())),
+                lines.line(Some(layout::GSI_MOUSE.into())),
+            )),
+            // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
+            Box::new(Postbox::new(Dma::platform(ram.clone()), plugs.parcels)),
+        ];
+        for device in devices {
+            bus.attach(device)?;
+        }
+        let port = BusPort {
+            bus: Arc::new(bus),
+            sink: plugs.sink,
+        };
+        let vcpus = make_vcpus(&vm)?;
+        let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
+        let fresh = (states, VmState::save(vm.fd())?);
+        let msrs = Arc::new(DenyAll::default());
+        let entry = load_guest(&spec, &ram)?;
+        if let Some(first) = vcpus.first() {
+            first.enter_at(&entry)?;
+        }
+        let handler = Arc::clone(&msrs) as Arc<dyn MsrHandler>;
+        fleet.start(vcpus, &port, &handler, &plugs.notice, probe)?;
+        Ok(Self {
+            spec,
+            ram,
+            vm,
+            fleet,
+            port,
+            clock,
+            input,
+            msrs,
+            fresh,
+        })
+    }
+
+    /// Starts the machine again, as its reset button does: with all vCPUs paused, memory cleared,
+    /// every device and chip fresh, and the guest loaded anew.
+    ///
+    /// # Errors
+    /// [`BoardError`]; the machine must not go on.
+    pub fn reset(&self) -> Result<(), BoardError> {
+        self.fleet.pause()?;
+        self.port.bus.reset(ResetKind::Cold);
+        self.ram.clear()?;
+        self.fresh.1.restore_chips(self.vm.fd())?;
+        let entry = load_guest(&self.spec, &self.ram)?;
+        for (id, state) in (0..).zip(&self.fresh.0) {
+            let state = state.clone();
+            self.fleet.ask(id, move |vcpu| {
+                vcpu.restore(&state)?;
+                if vcpu.id() == 0 {
+                    vcpu.enter_at(&entry)
+                } else {
+                    Ok(())
+                }
+            })??;
+        }
+        Ok(())
+    }
+
+    /// Lets the guest run.
+    pub fn resume(&self) {
+        self.port.bus.unpark();
+        self.clock.start();
+        self.fleet.resume();
+    }
+
+    /// Stops the guest at an instruction boundary, its time, and its devices' work.
+    ///
+    /// # Errors
+    /// [`FleetError::Slow`].
+    pub fn pause(&self) -> Result<(), FleetError> {
+        self.fleet.pause()?;
+        self.clock.stop();
+        self.port.bus.park();
+        Ok(())
+    }
+
+    /// The vCPUs.
+    #[must_use]
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The bus and its sink.
+    #[must_use]
+    pub const fn port(&self) -> &BusPort {
+        &self.port
+    }
+
+    /// Guest RAM.
+    #[must_use]
+    pub const fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Guest time.
+    #[must_use]
+    pub const fn clock(&self) -> &Arc<HostClock> {
+        &self.clock
+    }
+
+    /// The way to the guest's serial port.
+    #[must_use]
+    pub const fn input(&self) -> &SerialInput {
+        &self.input
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub const fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// MSR reads and writes that were refused.
+    #[must_use]
+    pub fn msrs_refused(&self) -> (u64, u64) {
+        self.msrs.counts()
+    }
+}
+
+fn allocate(spec: &Spec) -> Result<GuestRam, MemError> {
+    // Huge pages come from a pool of their own, which the memfd itself is measured against.
+    if spec.huge_pages == crate::mem::HugePages::None
+        && let Some(available) = crate::mem::available()
+        && spec.memory > available
+    {
+        return Err(MemError::TooMuch {
+            size: spec.memory,
+            available,
+        });
+    }
+    GuestRam::new(spec.memory, spec.huge_pages)
+}
+
+fn make_vcpus(vm: &Vm) -> Result<Vec<Vcpu>, BoardError> {
+    let supported = vm.supported_cpuid()?;
+    // Vm::new has refused more than 255.
+    let cpus = u8::try_from(vm.vcpus()).unwrap_or(u8::MAX);
+    let tsc_deadline = vm.has_tsc_deadline();
+    let mut vcpus = Vec::with_capacity(vm.vcpus());
+    for apic_id in 0..cpus {
+        let vcpu = vm.vcpu(apic_id)?;
+        let topology = cpuid::Topology {
+            apic_id,
+            cpus,
+            tsc_deadline,
+        };
+        vcpu.set_up(&cpuid::of_vcpu(&supported, topology))?;
+        vcpus.push(vcpu);
+    }
+    Ok(vcpus)
+}
+
+/// The board as ACPI describes it.
+fn platform(cpus: u32) -> Platform {
+    Platform {
+        apic_ids: (0..cpus).collect(),
+        pm1a_evt: layout::PM_BASE,
+        pm1a_cnt: layout::PM_BASE + 4,
+        pm_tmr: layout::PM_BASE + 8,
+        s5_slp_typ: SLP_TYP_S5,
+        sci_gsi: layout::GSI_SCI,
+        reset_port: layout::RESET_CONTROL,
+        reset_value: layout::RESET_VALUE,
+        ioapic: layout::IOAPIC,
+        lapic: layout::LAPIC,
+        uarts: vec![Uart {
+            port: layout::SERIAL,
+            gsi: layout::GSI_SERIAL,
+        }],
+        pvpanic: Some(layout::PVPANIC),
+    }
+}
+
+/// The same five fields of either set of tables.
+macro_rules! segments {
+    ($tables:expr) => {
+        Segments {
+            gdt_base: $tables.gdt_base,
+            gdt_limit: $tables.gdt_limit,
+            code: $tables.cs,
+            data: $tables.ds,
+            task: $tables.tr,
+        }
+    };
+}
+
+fn load_guest(spec: &Spec, ram: &GuestRam) -> Result<Entry, BoardError> {
+    let cpus = u32::try_from(spec.cpus).unwrap_or(u32::MAX);
+    let rsdp = acpi::write(ram, layout::ACPI_TABLES, &platform(cpus))?;
+    let places = Places::default();
+    let request = LoadRequest {
+        protocol: spec.protocol,
+        cmdline: &spec.cmdline,
+        initrd: spec.initrd.as_deref(),
+        rsdp: Some(rsdp),
+        reserved: &[],
+        places,
+    };
+    match load(ram, &spec.kernel, &request)? {
+        Start::Long64 { rip, rsi } => {
+            let tables = write_long_mode_tables(ram, &places)?;
+            let flat = Flat::Long {
+                rip,
+                rsi,
+                cr3: tables.cr3,
+                rsp: layout::PAYLOAD_STACK,
+            };
+            Ok(Entry {
+                flat,
+                segments: segments!(tables),
+            })
+        }
+        Start::Protected32 { eip, ebx } => {
+            let tables = write_flat_tables(ram, &places)?;
+            Ok(Entry {
+                flat: Flat::Protected { eip, ebx },
+                segments: segments!(tables),
+            })
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The main thread of a run: it waits for everything, notes what ends the run, and ends it.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::boot::job::INIT_FAILED;
+use crate::bus::{Clock, Effect};
+use crate::vm::VcpuEnd;
+
+use super::board::Board;
+use super::console::{Console, Heard};
+use super::deadline::DeadlineTimer;
+use super::end::End;
+use super::escape::Escape;
+use super::hex::Hex;
+use super::notice::{Notice, Post};
+use super::outcome::{Next, Outcome};
+use super::printk::Level;
+use super::signals;
+use super::spec::Rules;
+use super::stdin::{Stdin, Typed};
+use super::watch::Sighting;
+
+/// How often the run is looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a kernel in trouble may take to print the rest of its report.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// What epoll's data says about who is ready.
+const WAKE: u32 = 0;
+const SIGNAL: u32 = 1;
+const TICKED: u32 = 2;
+const DEADLINE: u32 = 3;
+const STDIN: u32 = 4;
+
+/// Where the run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The guest runs.
+    Running,
+    /// `ctl pause` stopped it.
+    Paused,
+    /// It is over; the vCPUs are paused.
+    Over,
+}
+
+/// A run in progress.
+pub struct Desk {
+    board: Board,
+    post: Arc<Post>,
+    deadlines: Arc<DeadlineTimer>,
+    console: Console,
+    rules: Rules,
+    outcome: Outcome,
+    standing: Standing,
+    started: Instant,
+    settle_until: Option<Instant>,
+    stdin: Stdin,
+    tick: TimerFd,
+    say: Box<dyn Fn(&str)>,
+}
+
+impl Desk {
+    /// A run of `board`, whose vCPUs are still paused.
+    ///
+    /// # Errors
+    /// When the host gives no timer.
+    pub fn new(
+        board: Board,
+        post: Arc<Post>,
+        deadlines: Arc<DeadlineTimer>,
+        console: Console,
+        rules: Rules,
+        say: Box<dyn Fn(&str)>,
+    ) -> io::Result<Self> {
+        let mut tick = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        tick.reset(TICK, Some(TICK))
+            .map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        let outcome = Outcome::new(rules.on_oops, rules.on_reboot);
+        let stdin = Stdin::new(rules.input, Escape::new(rules.escape));
+        let room = Arc::clone(&post);
+        board.input().on_room(move || room.put(Notice::InputRoom));
+        Ok(Self {
+            board,
+            post,
+            deadlines,
+            console,
+            rules,
+            outcome,
+            standing: Standing::Running,
+            started: Instant::now(),
+            settle_until: None,
+            stdin,
+            tick,
+            say,
+        })
+    }
+
+    /// Runs the guest until the run is over, and gives the desk back with the vCPUs paused.
+    ///
+    /// # Errors
+    /// When the event loop itself fails.
+    pub fn run(self) -> io::Result<Self> {
+        let desk = Rc::new(RefCell::new(self));
+        let failed = |e: event_manager::Error| io::Error::other(e.to_string());
+        let mut manager =
+            EventManager::<Rc<RefCell<dyn MutEventSubscriber>>>::new().map_err(failed)?;
+        let id = manager.add_subscriber(Rc::clone(&desk) as _);
+        desk.borrow().board.resume();
+        while desk.borrow().standing != Standing::Over {
+            manager.run().map_err(failed)?;
+        }
+        manager.remove_subscriber(id).map_err(failed)?;
+        drop(manager);
+        let desk = Rc::into_inner(desk).ok_or_else(|| io::Error::other("the desk is in use"))?;
+        Ok(desk.into_inner())
+    }
+
+    /// Notes an end and does what follows from it.
+    pub fn note(&mut self, end: End) {
+        if self.standing == Standing::Over {
+            // What vCPUs still had to say when they were paused counts, but changes nothing.
+            self.outcome.note(end);
+            return;
+        }
+        match self.outcome.note(end) {
+            Next::GoOn => {}
+            Next::Settle => {
+                let until = Instant::now().checked_add(SETTLE);
+                self.settle_until = self.settle_until.or(until);
+            }
+            Next::Reset => self.reset(),
+            Next::Stop => self.stop(),
+        }
+    }
+
+    fn reset(&mut self) {
+        match self.board.reset() {
+            Ok(()) => self.board.resume(),
+            Err(error) => self.note(vmm(&error)),
+        }
+    }
+
+    /// Ends the run: every vCPU at an instruction boundary, whatever it waits for.
+    fn stop(&mut self) {
+        self.standing = Standing::Over;
+        self.console.hold_back(false);
+        if let Err(error) = self.board.pause() {
+            self.outcome.note(vmm(&error));
+        }
+        while let Some(notice) = self.post.take() {
+            self.heed(notice);
+        }
+    }
+
+    fn heed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Vcpu(vcpu, end) => self.note(of_vcpu(vcpu, end)),
+            Notice::Effect(effect) => self.effect(effect),
+            Notice::Console(heard) => self.heard(heard),
+            Notice::InputRoom => {}
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reset(_) => self.note(End::Rebooted),
+            Effect::PowerOff => self.note(End::PoweredOff),
+            Effect::Exit(value) => self.note(End::Exited { value: Hex(value) }),
+            Effect::Report(value) if value == u64::from(INIT_FAILED) => {
+                let error = "the guest's init could not do its job; its console says why".into();
+                self.note(End::Vmm { error });
+            }
+            Effect::Report(value) => self.note(End::Reported { value: Hex(value) }),
+            Effect::Panicked => {
+                self.note(End::Panicked {
+                    line: "reported through pvpanic".into(),
+                });
+            }
+            // A crash kernel starts in place of this one; its own words will follow.
+            Effect::CrashLoaded | Effect::Milestone(_) => {}
+            // The bus applies these itself.
+            Effect::Place { .. } | Effect::Withdraw { .. } => {}
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Sighting(Sighting::Alarm(alarm)) => match alarm.level {
+                Level::Panic => self.note(End::Panicked { line: alarm.line }),
+                Level::Oops => self.note(End::Oopsed { line: alarm.line }),
+                Level::Warning => {}
+            },
+            Heard::Sighting(Sighting::ReportEnds) => {
+                if self.settle_until.is_some() {
+                    self.stop();
+                }
+            }
+            Heard::Gone(_) => self.note(End::Signal {
+                number: libc::SIGPIPE,
+            }),
+            Heard::FirstByte(_) => {}
+        }
+    }
+
+    fn ticked(&mut self) {
+        let now = Instant::now();
+        if self.settle_until.is_some_and(|until| now >= until) {
+            self.stop();
+            return;
+        }
+        if let Some(after) = self.rules.timeout
+            && self.started.elapsed() >= after
+        {
+            self.note(End::TimedOut { after });
+        }
+    }
+
+    fn due(&self) {
+        self.deadlines.fired();
+        if self.standing == Standing::Running {
+            let now = self.board.clock().now();
+            if let Some(next) = self.board.port().bus.wake(now, &*self.board.port().sink) {
+                self.deadlines.arm(next);
+            }
+        }
+    }
+
+    fn pump(&mut self, readable: bool, ops: &mut EventOps<'_>) {
+        let typed = self.stdin.pump(readable, self.board.input(), STDIN, ops);
+        for typed in typed {
+            match typed {
+                Typed::Bytes => {
+                    let port = self.board.port();
+                    port.bus.wake(self.board.clock().now(), &*port.sink);
+                }
+                Typed::Leave => self.note(End::Signal {
+                    number: libc::SIGINT,
+                }),
+                Typed::Help => (self.say)(&self.stdin.help()),
+            }
+        }
+    }
+
+    /// The ends so far.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The board.
+    #[must_use]
+    pub const fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Takes the desk apart when the run is over.
+    #[must_use]
+    pub fn into_parts(self) -> (Board, Console, Outcome) {
+        (self.board, self.console, self.outcome)
+    }
+}
+
+impl MutEventSubscriber for Desk {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let mut add = |events: Events| {
+            if let Err(error) = ops.add(events) {
+                self.outcome.note(End::Vmm {
+                    error: format!("cannot wait for events: {error}"),
+                });
+                self.standing = Standing::Over;
+            }
+        };
+        add(Events::with_data(self.post.wake(), WAKE, EventSet::IN));
+        add(Events::with_data(&self.tick, TICKED, EventSet::IN));
+        add(Events::with_data(&*self.deadlines, DEADLINE, EventSet::IN));
+        match signals::watch() {
+            Ok(fd) => add(Events::with_data(fd, SIGNAL, EventSet::IN)),
+            Err(error) => self.note(vmm(&error)),
+        }
+        self.stdin.register(STDIN, ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        match events.data() {
+            WAKE => {
+                let _ = self.post.wake().read();
+                let mut room = false;
+                while self.standing != Standing::Over {
+                    let Some(notice) = self.post.take() else {
+                        break;
+                    };
+                    room |= matches!(notice, Notice::InputRoom);
+                    self.heed(notice);
+                }
+                if room {
+                    self.pump(false, ops);
+                }
+            }
+            SIGNAL => {
+                for number in signals::take() {
+                    if number != libc::SIGWINCH {
+                        self.note(End::Signal { number });
+                    }
+                }
+            }
+            TICKED => {
+                let _ = self.tick.wait();
+                self.ticked();
+                self.pump(false, ops);
+            }
+            DEADLINE => self.due(),
+            STDIN => self.pump(true, ops),
+            _ => {}
+        }
+    }
+}
+
+fn vmm(error: &dyn std::error::Error) -> End {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    End::Vmm { error: text }
+}
+
+fn of_vcpu(vcpu: u8, end: VcpuEnd) -> End {
+    match end {
+        VcpuEnd::TripleFault => End::TripleFault { vcpu },
+        VcpuEnd::InternalError { suberror, data } => End::InternalError {
+            suberror,
+            data: data.into_iter().map(Hex).collect(),
+        },
+        VcpuEnd::FailedEntry { reason, cpu } => End::FailedEntry {
+            reason: Hex(reason),
+            cpu,
+        },
+        VcpuEnd::SystemEvent(kind) => End::Vmm {
+            error: format!(
+                "vCPU {vcpu}: KVM system event {kind}, which this board does not ask for"
+            ),
+        },
+        VcpuEnd::Failed { errno, address } => {
+            let cause = io::Error::from_raw_os_error(errno);
+            let at = address
+                .map(|a| format!(" at guest address {a:#x}"))
+                .unwrap_or_default();
+            End::Vmm {
+                error: format!("vCPU {vcpu}: KVM_RUN failed{at}: {cause}"),
+            }
+        }
+        VcpuEnd::Unexpected(what) => End::Vmm {
+            error: format!("vCPU {vcpu}: an exit this run never asks for: {what}"),
+        },
+        VcpuEnd::Broken(what) => End::Vmm {
+            error: format!("vCPU {vcpu}: {what}"),
+        },
+    }
+}

@@ -1,0 +1,130 @@
+//! One run from a spec to an outcome.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bus::HostClock;
+use crate::chipset::Parcels;
+use crate::trace::{Event, Probe, Stream, StreamError, StreamSummary};
+use crate::vm::Fleet;
+
+use super::board::{Board, BoardError, Plugs};
+use super::console::{Console, ConsoleSummary};
+use super::deadline::DeadlineTimer;
+use super::desk::Desk;
+use super::notice::{Notice, Post};
+use super::outcome::Outcome;
+use super::spec::{Rules, Spec};
+use super::terminal::{RawTerminal, TerminalError};
+
+/// How long standard output may stand still before the end of a run gives up on it.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a run is connected to.
+pub struct Connections {
+    /// Where the guest's console goes.
+    pub output: OwnedFd,
+    /// Takes the results the guest sends.
+    pub parcels: Box<dyn Parcels>,
+    /// Says something to the user while the run goes on.
+    pub say: Box<dyn Fn(&str)>,
+    /// Where events go.
+    pub events: Option<Stream>,
+}
+
+/// A run that did not begin, or could not be seen through.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The board.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// The terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    /// A descriptor or a thread the host did not give.
+    #[error("cannot {what}")]
+    Host {
+        /// What for.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the console said.
+    pub console: ConsoleSummary,
+    /// What became of the events.
+    pub events: Option<Result<StreamSummary, StreamError>>,
+}
+
+/// Builds the machine, runs it to its end, and takes it apart.
+///
+/// # Errors
+/// [`RunError`] when the run cannot begin; whatever goes wrong later is part of the outcome.
+pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunError> {
+    let host = |what| move |source| RunError::Host { what, source };
+    let fleet = Fleet::new(spec.cpus);
+    let life = to
+        .events
+        .as_ref()
+        .map_or_else(Probe::off, |stream| stream.probe(None));
+    life.emit(|| Event::Life {
+        step: "start",
+        note: None,
+    });
+    let milestones = life.clone();
+    let post = Post::new(fleet.clone(), move |step| {
+        milestones.emit(|| Event::Life { step, note: None });
+    });
+    let post = Arc::new(post.map_err(host("make a descriptor to wake the main thread"))?);
+    let heard = Arc::clone(&post);
+    let console = Console::start(to.output, move |what| heard.put(Notice::Console(what)))
+        .map_err(host("start the console's thread"))?;
+    let clock = Arc::new(HostClock::new());
+    let deadlines = DeadlineTimer::new(Arc::clone(&clock));
+    let deadlines = Arc::new(deadlines.map_err(host("make the devices' timer"))?);
+    let plugs = Plugs {
+        console: Box::new(console.sink()),
+        parcels: to.parcels,
+        sink: Arc::clone(&post) as _,
+        notice: Arc::clone(&post) as _,
+        clock,
+        deadlines: Arc::clone(&deadlines),
+    };
+    let probe = |vcpu| {
+        to.events
+            .as_ref()
+            .map_or_else(Probe::off, |s| s.probe(Some(vcpu)))
+    };
+    let board = Board::build(spec, fleet.clone(), plugs, probe)?;
+    let raw = if rules.interactive {
+        RawTerminal::enter(rustix::stdio::stdin())?
+    } else {
+        None
+    };
+    let desk = Desk::new(board, post, deadlines, console, rules, to.say)
+        .map_err(host("make the run's timer"))?;
+    let desk = desk.run().map_err(host("wait for events"))?;
+    let (board, console, outcome) = desk.into_parts();
+    fleet.stop();
+    drop(board);
+    let console = console.finish(OUTPUT_PATIENCE);
+    drop(raw);
+    life.emit(|| Event::Life {
+        step: "end",
+        note: None,
+    });
+    let events = to.events.map(Stream::finish);
+    Ok(Finished {
+        outcome,
+        console,
+        events,
+    })
+}

@@ -1,0 +1,55 @@
+//! What a machine is made of, before it is made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::boot::{Image, Protocol};
+use crate::chipset::DebugExitMode;
+use crate::mem::HugePages;
+
+use super::escape::EscapeKey;
+use super::outcome::{OnOops, OnReboot};
+
+/// A machine to be built.
+#[derive(Debug)]
+pub struct Spec {
+    /// vCPUs.
+    pub cpus: usize,
+    /// Guest RAM in bytes.
+    pub memory: u64,
+    /// Pages that back it.
+    pub huge_pages: HugePages,
+    /// What it boots.
+    pub kernel: Image,
+    /// How.
+    pub protocol: Protocol,
+    /// The whole command line.
+    pub cmdline: String,
+    /// The initramfs.
+    pub initrd: Option<Vec<u8>>,
+    /// What a write to the debug exit does.
+    pub debug_exit: DebugExitMode,
+}
+
+/// How a run is watched and ended.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Ends the run with 72.
+    pub timeout: Option<Duration>,
+    /// How long no progress is a hang; none switches the watch off.
+    pub hang: Option<Duration>,
+    /// What an oops does.
+    pub on_oops: OnOops,
+    /// What a reset does.
+    pub on_reboot: OnReboot,
+    /// Whether the console is a person: the terminal goes raw and the escape key works.
+    pub interactive: bool,
+    /// The key that starts an escape sequence.
+    pub escape: EscapeKey,
+    /// Whether standard input goes to the guest.
+    pub input: bool,
+    /// Name of the control socket.
+    pub name: Option<String>,
+    /// Where symbols may be found, best first.
+    pub symbols: Vec<PathBuf>,
+}
