@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand; each parses, calls and prints.
 
+mod boot;
 mod completions;
-mod ctl;
 mod doctor;
 mod failure;
 mod kernel;
@@ -9,8 +9,8 @@ mod lab;
 mod man;
 pub mod out;
 mod progress;
-mod ps;
 mod qemuisms;
+pub mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -64,12 +64,11 @@ pub enum Place {
 #[derive(Debug, Subcommand)]
 enum Command {
     Doctor(doctor::Doctor),
+    Boot(Box<boot::BootArgs>),
     Completions(completions::Completions),
-    Ctl(ctl::Ctl),
     Kernel(kernel::Kernel),
     Lab(lab::Lab),
     Man(man::Man),
-    Ps(ps::Ps),
 }
 
 /// The command line's grammar, for completions, manual pages and the README's table.
@@ -92,12 +91,11 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
+        Command::Boot(args) => args.run(&cli.global),
         Command::Completions(completions) => completions.run().map(ExitCode::from),
-        Command::Ctl(ctl) => ctl.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Lab(lab) => lab.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),
-        Command::Ps(ps) => ps.run().map(ExitCode::from),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -1,0 +1,68 @@
+//! What can go wrong before a run, and the status it ends with.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::machine::{BoardError, RunError};
+use crate::vm::VmError;
+
+use crate::cli::Failure;
+
+/// A guest that could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BootError {
+    /// No bundled payload of that name.
+    #[error(
+        "there is no payload {name:?}{}; `trapline boot :` lists them",
+        nearest.map(|n| format!("; did you mean :{n}?")).unwrap_or_default()
+    )]
+    Payload {
+        /// What was asked.
+        name: String,
+        /// The nearest there is.
+        nearest: Option<&'static str>,
+    },
+    /// The payload cannot be put where the loader finds it.
+    #[error("cannot unpack the payload {name:?}")]
+    Unpack {
+        /// Which.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The initramfs cannot be read.
+    #[error("cannot read the initramfs {}", path.display())]
+    Initrd {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An option that a payload has no use for.
+    #[error("--{option} is for Linux guests; a payload has no {lacks}")]
+    NotForPayloads {
+        /// The option.
+        option: &'static str,
+        /// What it would need.
+        lacks: &'static str,
+    },
+    /// Standard output cannot be had.
+    #[error("cannot use standard output")]
+    Stdout {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What the user asked for is 64, what this host lacks 65, the rest 74.
+pub(super) fn of_run(error: RunError) -> Failure {
+    match &error {
+        RunError::Board(
+            BoardError::Load(_)
+            | BoardError::Memory(_)
+            | BoardError::Vm(VmError::TooManyVcpus { .. }),
+        ) => Failure::usage(error),
+        RunError::Board(BoardError::Open(_)) => Failure::host(error),
+        _ => Failure::internal(error),
+    }
+}

@@ -1,0 +1,181 @@
+//! The guest that the options describe.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+use rustix::fs::MemfdFlags;
+
+use crate::boot::Image;
+use crate::boot::payload::{self, Payload};
+use crate::chipset::DebugExitMode;
+use crate::kernels::{self, Cache};
+use crate::machine::Spec;
+
+use super::args::BootArgs;
+use super::error::BootError;
+use super::inside;
+use super::parcels::Spool;
+use crate::cli::Failure;
+use crate::cli::values::Size;
+
+/// What a guest gets unless told.
+const MEMORY: u64 = 256 << 20;
+/// The default command line: a console, and a panic that ends the run at once.
+const CMDLINE: &str = "console=ttyS0 panic=-1";
+
+/// A guest ready to be built.
+pub(super) struct Guest {
+    pub(super) spec: Spec,
+    /// One line on what it is and where it came from.
+    pub(super) origin: String,
+    /// Whether a person sits at its console.
+    pub(super) interactive: bool,
+    pub(super) parcels: Spool,
+}
+
+pub(super) fn prepare(args: &BootArgs) -> Result<Guest, Failure> {
+    match args.kernel.as_deref().and_then(|k| k.strip_prefix(':')) {
+        Some(name) => of_payload(args, name),
+        None => of_linux(args),
+    }
+}
+
+fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
+    let refused = [
+        ("initrd", args.initrd.is_some(), "initramfs"),
+        ("exec", args.exec.is_some(), "shell"),
+        ("shell", args.shell, "shell"),
+        ("module", !args.module.is_empty(), "modules"),
+        ("file", !args.file.is_empty(), "files"),
+        ("get", !args.get.is_empty(), "files"),
+    ];
+    if let Some(&(option, _, lacks)) = refused.iter().find(|(_, given, _)| *given) {
+        return Err(Failure::usage(BootError::NotForPayloads { option, lacks }));
+    }
+    let payload = payload::find(name).ok_or_else(|| {
+        let score = |p: &Payload| strsim::jaro_winkler(p.name, name);
+        let nearest = payload::all()
+            .iter()
+            .max_by(|a, b| score(a).total_cmp(&score(b)));
+        let nearest = nearest.filter(|p| score(p) > 0.7).map(|p| p.name);
+        Failure::usage(BootError::Payload {
+            name: name.into(),
+            nearest,
+        })
+    })?;
+    let kernel = unpack(payload)?;
+    let given = args.cmdline.clone().or_else(|| args.append.clone());
+    // argv[0] first, as a payload's command line is that of a program.
+    let cmdline = [Some(payload.name.to_owned()), given].into_iter().flatten();
+    let spec = Spec {
+        cmdline: cmdline.collect::<Vec<_>>().join(" "),
+        debug_exit: DebugExitMode::Exit,
+        ..plain(args, kernel)
+    };
+    let origin = format!("payload :{}: {}", payload.name, payload.about);
+    Ok(Guest {
+        spec,
+        origin,
+        interactive: false,
+        parcels: Spool::default(),
+    })
+}
+
+/// The loader wants a file; a memfd is one that needs no place.
+fn unpack(payload: &Payload) -> Result<Image, Failure> {
+    let unpacked = || -> std::io::Result<File> {
+        let mut file = File::from(rustix::fs::memfd_create(payload.name, MemfdFlags::CLOEXEC)?);
+        file.write_all(payload.elf)?;
+        Ok(file)
+    };
+    let file = unpacked().map_err(|source| {
+        Failure::internal(BootError::Unpack {
+            name: payload.name.into(),
+            source,
+        })
+    })?;
+    Image::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Failure::internal)
+}
+
+fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
+    let cache = Cache::from_env().map_err(of_kernels)?;
+    let (kernel, from) = match &args.kernel {
+        Some(name) => (
+            kernels::locate(&cache, name).map_err(of_kernels)?,
+            String::new(),
+        ),
+        None => {
+            let (kernel, origin) = kernels::default_kernel().map_err(of_kernels)?;
+            (kernel, format!(", {origin}"))
+        }
+    };
+    let image = Image::open(&kernel.image).map_err(Failure::usage)?;
+    let version = kernel
+        .version
+        .as_deref()
+        .map(|v| format!(" ({v})"))
+        .unwrap_or_default();
+    let origin = format!("kernel {}{version}{from}", kernel.name);
+    let (initrd, debug_exit, parcels) = match &args.initrd {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|source| {
+                Failure::usage(BootError::Initrd {
+                    path: path.clone(),
+                    source,
+                })
+            })?;
+            (bytes, DebugExitMode::Exit, Spool::default())
+        }
+        None => {
+            let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;
+            (
+                inside::initramfs(args, &cache, &kernel)?,
+                DebugExitMode::Report,
+                parcels,
+            )
+        }
+    };
+    let cmdline = match (&args.cmdline, &args.append) {
+        (Some(whole), None) => whole.clone(),
+        (Some(whole), Some(more)) => format!("{whole} {more}"),
+        (None, Some(more)) => format!("{CMDLINE} {more}"),
+        (None, None) => CMDLINE.into(),
+    };
+    let spec = Spec {
+        cmdline,
+        initrd: Some(initrd),
+        debug_exit,
+        ..plain(args, image)
+    };
+    let interactive = args.shell || args.initrd.is_some();
+    Ok(Guest {
+        spec,
+        origin,
+        interactive,
+        parcels,
+    })
+}
+
+/// What the options say of any guest.
+fn plain(args: &BootArgs, kernel: Image) -> Spec {
+    Spec {
+        cpus: args.cpus.unwrap_or(1),
+        memory: args.mem.unwrap_or(Size(MEMORY)).0,
+        huge_pages: args.hugepages.map(Into::into).unwrap_or_default(),
+        kernel,
+        protocol: args.protocol.map(Into::into).unwrap_or_default(),
+        cmdline: String::new(),
+        initrd: None,
+        debug_exit: DebugExitMode::Exit,
+    }
+}
+
+/// A kernel that is not there is the host's lack; one that is no kernel is the user's mistake.
+pub(super) fn of_kernels(error: kernels::KernelError) -> Failure {
+    if error.is_hosts_fault() {
+        Failure::host(error)
+    } else {
+        Failure::usage(error)
+    }
+}

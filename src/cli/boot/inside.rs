@@ -1,0 +1,73 @@
+//! What the built-in initramfs holds, and what its init is asked to do.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::termios::tcgetwinsize;
+
+use crate::boot::initramfs;
+use crate::boot::job::{Action, Job, Terminal};
+use crate::kernels::{Cache, Kernel, modules};
+
+use super::args::BootArgs;
+use crate::cli::Failure;
+
+/// Builds the initramfs that the options ask for.
+pub(super) fn initramfs(
+    args: &BootArgs,
+    cache: &Cache,
+    kernel: &Kernel,
+) -> Result<Vec<u8>, Failure> {
+    let action = match (&args.exec, args.shell, args.command.is_empty()) {
+        (Some(script), ..) => Action::Script(script.clone().into_bytes()),
+        (_, true, _) => Action::Shell,
+        (_, _, false) => Action::Program(
+            args.command
+                .iter()
+                .map(|word| word.clone().into_bytes())
+                .collect(),
+        ),
+        _ => Action::Nothing,
+    };
+    // A program without a shell brings its own files; it still may call on the applets.
+    let busybox = match action {
+        Action::Nothing => None,
+        _ => Some(busybox(cache)?),
+    };
+    let job = Job {
+        terminal: args.shell.then(terminal),
+        action,
+        get: args
+            .get
+            .iter()
+            .map(|pair| pair.0.as_os_str().as_bytes().to_vec())
+            .collect(),
+        ..Job::default()
+    };
+    let mut packed = Vec::new();
+    if !args.module.is_empty() {
+        for module in modules::resolve(kernel, &args.module).map_err(Failure::usage)? {
+            packed.push((module.name.clone(), module.bytes().map_err(Failure::usage)?));
+        }
+    }
+    let files: Vec<_> = args
+        .file
+        .iter()
+        .map(|pair| (pair.0.clone(), pair.1.clone()))
+        .collect();
+    initramfs::builtin(&job, busybox.as_deref(), &packed, &files).map_err(Failure::usage)
+}
+
+/// The caller's terminal, as the guest's shell should see it.
+fn terminal() -> Terminal {
+    let size = tcgetwinsize(rustix::stdio::stdout()).ok();
+    let given = |value: u16, default| if value == 0 { default } else { value };
+    Terminal {
+        name: std::env::var_os("TERM").map_or_else(|| b"linux".to_vec(), OsStringExt::into_vec),
+        columns: given(size.map_or(0, |s| s.ws_col), 80),
+        rows: given(size.map_or(0, |s| s.ws_row), 24),
+    }
+}
+
+fn busybox(_cache: &Cache) -> Result<std::path::PathBuf, Failure> {
+    Ok("/bin/busybox".into())
+}

@@ -1,0 +1,168 @@
+//! Values of options: sizes, durations, pairs of paths.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// A size in bytes. Without a suffix it is in MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// Text that is not a size.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a size; write 512 or 512M (MiB), 2G, 64K")]
+pub struct BadSize(String);
+
+impl FromStr for Size {
+    type Err = BadSize;
+
+    fn from_str(text: &str) -> Result<Self, BadSize> {
+        let bad = || BadSize(text.into());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (number, suffix) = text.split_at(digits);
+        let shift = match suffix
+            .to_ascii_lowercase()
+            .trim_end_matches("ib")
+            .trim_end_matches('b')
+        {
+            "k" => 10,
+            "" if suffix.is_empty() => 20,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return Err(bad()),
+        };
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}
+
+/// A duration with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// Text that is not a duration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a duration; write it with its unit: 500ms, 90s, 2m, 1h")]
+pub struct BadSpan(String);
+
+impl FromStr for Span {
+    type Err = BadSpan;
+
+    fn from_str(text: &str) -> Result<Self, BadSpan> {
+        let bad = || BadSpan(text.into());
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        let millis = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1000),
+            "m" => number.checked_mul(60_000),
+            "h" => number.checked_mul(3_600_000),
+            _ => None,
+        };
+        millis.map(Duration::from_millis).map(Self).ok_or_else(bad)
+    }
+}
+
+/// Two paths, one on each side of the machine's wall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair(pub PathBuf, pub PathBuf);
+
+/// Text that is not two paths.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a pair of paths; write FROM:TO")]
+pub struct BadPair(String);
+
+impl FromStr for Pair {
+    type Err = BadPair;
+
+    fn from_str(text: &str) -> Result<Self, BadPair> {
+        match text.rsplit_once(':') {
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+                Ok(Self(from.into(), to.into()))
+            }
+            _ => Err(BadPair(text.into())),
+        }
+    }
+}
+
+/// A TOML value that is text, or a number where the text may be one.
+struct Text<T>(std::marker::PhantomData<T>);
+
+impl<T> Visitor<'_> for Text<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the same text as on the command line")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_any(Text(std::marker::PhantomData))
+            }
+        }
+    )*};
+}
+
+as_text!(Size, Span, Pair);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_without_suffix_is_in_mib() {
+        for (text, bytes) in [
+            ("256", 256 << 20),
+            ("1G", 1 << 30),
+            ("64k", 64 << 10),
+            ("2GiB", 2 << 30),
+            ("3MB", 3 << 20),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap().0, bytes, "{text}");
+        }
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "10X",
+            "99999999999999T",
+            "1 G",
+            "ib",
+            "5b",
+        ] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        assert_eq!("90s".parse::<Span>().unwrap().0, Duration::from_secs(90));
+        assert_eq!("2m".parse::<Span>().unwrap().0, Duration::from_secs(120));
+        for bad in ["", "90", "s", "1.5s", "5d", "99999999999999999h"] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+}
