@@ -41,7 +41,7 @@ mod rig;
 pub use debug_exit::{DebugExit, DebugExitMode};
 pub use i8042::I8042;
 pub use piix3_rcr::ResetControl;
-pub use piix4_pm::{PM_TIMER_HZ, PmBlock, SLP_TYP_S5};
+pub use piix4_pm::{PM_TIMER_HZ, PmBlock, PowerButton, SLP_TYP_S5};
 pub use port92::Port92;
 pub use post::PostCode;
 pub use postbox::{Parcels, Postbox};

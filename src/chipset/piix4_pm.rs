@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,11 +90,32 @@ impl State {
     }
 }
 
+/// The power button, for whoever presses it. After a press, let the device see it:
+/// [`crate::bus::Bus::wake`].
+#[derive(Debug, Clone, Default)]
+pub struct PowerButton(Arc<AtomicBool>);
+
+impl PowerButton {
+    /// Presses it: the guest's ACPI driver shuts down in its own time.
+    pub fn press(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn take(&self) -> bool {
+        self.is_pressed() && self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// The PM block.
 pub struct PmBlock {
     base: u64,
     sci: Line,
     clock: Arc<dyn Clock>,
+    button: PowerButton,
 
     state: State,
 }
@@ -113,22 +135,26 @@ impl PmBlock {
             base,
             sci,
             clock,
+            button: PowerButton::default(),
             state,
         }
     }
 
-    /// Presses the power button: the guest's ACPI driver shuts down in its own time.
-    pub fn power_button(&mut self) {
-        self.state.sts |= PWRBTN;
-        self.settle();
+    /// Its power button.
+    #[must_use]
+    pub fn button(&self) -> PowerButton {
+        self.button.clone()
     }
 
     fn ticks(&self) -> u64 {
         ticks(self.clock.now().0.saturating_sub(self.state.born))
     }
 
-    /// Notices changes of bit 23 that time has brought.
+    /// Notices changes of bit 23 that time has brought, and the button.
     fn catch_up(&mut self) {
+        if self.button.take() {
+            self.state.sts |= PWRBTN;
+        }
         let ticks = self.ticks();
         if ticks >= self.state.next_change {
             self.state.sts |= TMR;
@@ -233,6 +259,7 @@ impl Device for PmBlock {
     }
 
     fn reset(&mut self, _: ResetKind) {
+        self.button.take();
         self.state = State::fresh(self.clock.now());
         self.settle();
     }
@@ -256,8 +283,11 @@ impl Device for PmBlock {
         Ok(())
     }
 
-    /// The next change of bit 23, while it would interrupt.
+    /// The next change of bit 23, while it would interrupt; at once, when the button was pressed.
     fn deadline(&self) -> Option<Ns> {
+        if self.button.is_pressed() {
+            return Some(Ns(0));
+        }
         let wanted = self.state.en & TMR != 0 && self.state.sts & TMR == 0;
         let change = nanoseconds(self.state.next_change);
         wanted.then(|| Ns(self.state.born.saturating_add(change)))
@@ -326,10 +356,12 @@ mod tests {
     #[test]
     fn the_power_button_holds_sci_until_its_status_is_cleared() {
         let (wires, _, mut pm) = rig();
-        pm.power_button();
-        assert!(!wires.level(9), "not enabled");
         write(&mut pm, PM1_EN, PWRBTN.into());
+        pm.button().press();
+        assert_eq!(pm.deadline(), Some(Ns(0)));
+        pm.wake(&mut Effects::new());
         assert!(wires.level(9));
+        assert_eq!(pm.deadline(), None);
         write(&mut pm, PM1_STS, 0);
         assert!(wires.level(9), "a zero clears nothing");
         write(&mut pm, PM1_STS, PWRBTN.into());

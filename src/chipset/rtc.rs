@@ -179,9 +179,13 @@ impl State {
         }
     }
 
+    fn divider_in_reset(&self) -> bool {
+        self.get(REG_A) & DIVIDER_RESET == DIVIDER_RESET
+    }
+
     /// Whether time stands still: SET, or the divider in reset.
     fn halted(&self) -> bool {
-        self.get(REG_B) & SET != 0 || self.get(REG_A) & DIVIDER_RESET == DIVIDER_RESET
+        self.get(REG_B) & SET != 0 || self.divider_in_reset()
     }
 
     fn encoding(&self) -> Encoding {
@@ -207,6 +211,7 @@ impl State {
     /// The number of the periodic interrupt's current beat, and nanoseconds to the next.
     fn beat(&self, wall: u64) -> Option<(u64, u64)> {
         let log2_cycles = match self.get(REG_A) & RATE {
+            _ if self.divider_in_reset() => return None,
             0 => return None,
             // The two slowest divider taps are not there with a 32 kHz crystal.
             rate @ 1..=2 => u32::from(rate).saturating_add(6),
@@ -257,20 +262,19 @@ impl State {
 
     /// Sets the flags that time has brought since somebody last looked.
     fn catch_up(&mut self, wall: u64) {
-        if self.halted() {
-            return;
-        }
         let mut flags = self.get(REG_C);
-        let now = self.now(wall);
-        if now > self.seen_second {
-            flags |= UIE;
-            let due = self.alarm().next_after(self.seen_second);
-            if due.is_some_and(|at| at <= now) {
-                flags |= AIE;
+        if !self.halted() {
+            let now = self.now(wall);
+            if now > self.seen_second {
+                flags |= UIE;
+                let due = self.alarm().next_after(self.seen_second);
+                if due.is_some_and(|at| at <= now) {
+                    flags |= AIE;
+                }
             }
+            // The host's clock may have been set back.
+            self.seen_second = now;
         }
-        // The host's clock may have been set back.
-        self.seen_second = now;
         if let Some((beat, _)) = self.beat(wall)
             && beat != self.seen_beat
         {
@@ -454,11 +458,12 @@ impl Device for Rtc {
 
     /// The next flag that is enabled and not yet set.
     fn deadline(&self) -> Option<Ns> {
-        if self.state.halted() {
-            return None;
-        }
         let wall = self.clock.wall();
-        let wanted = self.state.get(REG_B) & !self.state.get(REG_C);
+        let mut wanted = self.state.get(REG_B) & !self.state.get(REG_C);
+        if self.state.halted() {
+            // Beats come from the divider, and SET does not stop that.
+            wanted &= PIE;
+        }
         let until = |second: i64| {
             let at = second.saturating_sub(self.state.shift);
             let at = u64::try_from(at).unwrap_or_default().saturating_mul(SECOND);
