@@ -7,6 +7,7 @@ use kvm_ioctls::Kvm;
 
 use crate::host::{self, Fact, Mark, Qemu, QemuError, Root, Topic};
 use crate::kernels::{self, Kernel, KernelError, Origin};
+use crate::lab::{self, LabError};
 use crate::vm::{self, Capability};
 
 use super::{Failure, Status, out};
@@ -28,6 +29,7 @@ impl Doctor {
             have: &|asked| kvm.as_ref().map(|kvm| vm::capability(kvm, asked) > 0),
             qemu: Qemu::find(),
             kernel: kernels::default_kernel(),
+            lab_kernel: lab::choose_kernel(None),
             busybox: std::env::var_os("TRAPLINE_BUSYBOX").filter(|path| !path.is_empty()),
             search_path,
         });
@@ -49,7 +51,9 @@ struct Machine<'m> {
     /// Whether KVM has a capability; none when KVM cannot be asked.
     have: &'m dyn Fn(&Capability) -> Option<bool>,
     qemu: Result<Qemu, QemuError>,
+    /// What `trapline boot` takes when it is given none.
     kernel: Result<(Kernel, Origin), KernelError>,
+    lab_kernel: Result<Kernel, LabError>,
     busybox: Option<OsString>,
     search_path: OsString,
 }
@@ -82,6 +86,7 @@ fn examine(machine: &Machine<'_>) -> Report {
     let usable = !facts.iter().any(required);
     facts.extend(host::iommu(root));
     facts.push(host::qemu(&machine.qemu));
+    facts.push(lab_kernel(&machine.lab_kernel));
     facts.push(kernel(&machine.kernel));
     facts.push(host::busybox(
         root,
@@ -92,7 +97,7 @@ fn examine(machine: &Machine<'_>) -> Report {
     facts.sort_by_key(|fact| fact.topic);
 
     let here = host::linux_guests(root);
-    let lab = machine.qemu.is_ok() && machine.kernel.is_ok();
+    let lab = machine.qemu.is_ok() && machine.lab_kernel.is_ok();
     Report {
         payloads: host::KvmDevice::look(root) == host::KvmDevice::Open && usable,
         guests: match here {
@@ -104,15 +109,27 @@ fn examine(machine: &Machine<'_>) -> Report {
     }
 }
 
-fn kernel(found: &Result<(Kernel, Origin), KernelError>) -> Fact {
-    let fact = |mark, what| Fact::new(Topic::Lab, "kernel", mark, what);
+fn lab_kernel(found: &Result<Kernel, LabError>) -> Fact {
+    let fact = |mark, what| Fact::new(Topic::Lab, "lab kernel", mark, what);
     match found {
-        Ok((kernel, origin)) => fact(Mark::Ok, format!("{}, {origin}", kernel.name)),
-        Err(KernelError::None { .. }) => {
-            fact(Mark::No, "none got, built or readable in /boot".into())
-                .mended_by("trapline kernel get debian-cloud")
+        Ok(kernel) => fact(Mark::Ok, kernel.name.clone()),
+        Err(LabError::NoKernel { .. }) => {
+            fact(Mark::No, "none with KVM and 9p".into()).mended_by("trapline kernel get debian")
         }
         Err(error) => fact(Mark::No, super::chain(error).replace('\n', " ")),
+    }
+}
+
+fn kernel(found: &Result<(Kernel, Origin), KernelError>) -> Fact {
+    let fact = |mark, what| Fact::new(Topic::Guests, "kernel", mark, what);
+    match found {
+        Ok((kernel, origin)) => fact(Mark::Ok, format!("{}, {origin}", kernel.name)),
+        Err(KernelError::None { .. }) => fact(
+            Mark::Warn,
+            "boot needs one named: none got, built or readable in /boot".into(),
+        )
+        .mended_by("trapline kernel get debian-cloud"),
+        Err(error) => fact(Mark::Warn, super::chain(error).replace('\n', " ")),
     }
 }
 
@@ -138,7 +155,7 @@ fn screen(report: &Report, colours: bool) -> String {
         Guests::Here => "Linux guests boot on this machine.".into(),
         Guests::Lab(why) => format!("Linux guests boot in the lab: {why}."),
         Guests::Nowhere => {
-            "Linux guests cannot boot here, nor in the lab: mend what says no.".into()
+            "Linux guests boot neither here nor in the lab: mend kvm or lab above.".into()
         }
     });
     text.push_str(if report.payloads {
@@ -200,23 +217,28 @@ mod tests {
         })
     }
 
-    fn a_kernel(fake: Fake) -> (Fake, Result<(Kernel, Origin), KernelError>) {
+    fn a_kernel(fake: Fake) -> (Fake, Kernel) {
         let fake = fake.file("/boot/vmlinuz-6.1.0-1-amd64", "x");
         let image = fake.root().path("/boot/vmlinuz-6.1.0-1-amd64");
-        (fake, Ok((Kernel::from_path(&image).unwrap(), Origin::Host)))
+        (fake, Kernel::from_path(&image).unwrap())
     }
 
     fn machine<'m>(
         root: Root,
         have: &'m dyn Fn(&Capability) -> Option<bool>,
-        kernel: Result<(Kernel, Origin), KernelError>,
+        kernel: Option<Kernel>,
     ) -> Machine<'m> {
         let search_path = OsString::from("/usr/bin");
         Machine {
             qemu: Qemu::find_in(&root, &search_path),
             root,
             have,
-            kernel,
+            kernel: kernel
+                .clone()
+                .map_or_else(no_kernel, |k| Ok((k, Origin::Host))),
+            lab_kernel: kernel.ok_or_else(|| LabError::NoKernel {
+                cache: PathBuf::from("/cache"),
+            }),
             busybox: None,
             search_path,
         }
@@ -245,7 +267,7 @@ mod tests {
     #[test]
     fn a_bare_machine_boots_linux_itself_without_qemu() {
         let fake = Fake::with_flags("vmx").file("/dev/kvm", "");
-        let report = examine(&machine(fake.root(), &ALL, no_kernel()));
+        let report = examine(&machine(fake.root(), &ALL, None));
         assert_eq!((&report.guests, report.payloads), (&Guests::Here, true));
         let qemu = fact(&report, "qemu");
         assert_eq!(qemu.mark, Mark::No);
@@ -263,7 +285,7 @@ mod tests {
             "QEMU emulator version 7.2.22 (Debian)",
         );
         let (fake, kernel) = a_kernel(fake);
-        let report = examine(&machine(fake.root(), &ALL, kernel));
+        let report = examine(&machine(fake.root(), &ALL, Some(kernel)));
         assert!(matches!(&report.guests, Guests::Lab(why) if why.contains("neither VMX nor SVM")));
         assert!(report.payloads);
         fits(&report);
@@ -274,7 +296,7 @@ mod tests {
         let fake = Fake::with_flags("")
             .program("/usr/bin/qemu-system-x86_64", "QEMU emulator version 6.2.0");
         let (fake, kernel) = a_kernel(fake);
-        let report = examine(&machine(fake.root(), &ALL, kernel));
+        let report = examine(&machine(fake.root(), &ALL, Some(kernel)));
         assert_eq!(report.guests, Guests::Nowhere);
         assert!(
             fact(&report, "qemu")
@@ -286,14 +308,15 @@ mod tests {
     #[test]
     fn a_machine_with_nothing_says_no_and_what_to_do() {
         let fake = Fake::with_flags("svm");
-        let report = examine(&machine(fake.root(), &|_| None, no_kernel()));
+        let report = examine(&machine(fake.root(), &|_| None, None));
         assert_eq!((&report.guests, report.payloads), (&Guests::Nowhere, false));
         let text = screen(&report, false);
         for mend in [
             "$ sudo modprobe kvm_amd",
             "$ sudo apt-get install qemu-system-x86",
             "$ sudo apt-get install busybox-static",
-            "$ trapline kernel get debian-cloud",
+            "$ trapline kernel get debian-cloud\n",
+            "$ trapline kernel get debian\n",
         ] {
             assert!(text.contains(mend), "{mend} is missing in\n{text}");
         }
@@ -304,7 +327,7 @@ mod tests {
     #[test]
     fn without_permission_nothing_runs_here() {
         let fake = Fake::with_flags("vmx").file("/dev/kvm", "");
-        let report = examine(&machine(fake.root().locked(), &|_| None, no_kernel()));
+        let report = examine(&machine(fake.root().locked(), &|_| None, None));
         assert_eq!((&report.guests, report.payloads), (&Guests::Nowhere, false));
         assert!(fact(&report, "device").mend.is_some());
     }
@@ -314,10 +337,10 @@ mod tests {
         let fake = Fake::with_flags("vmx").file("/dev/kvm", "");
         let lacks = |name: &'static str| move |asked: &Capability| Some(asked.name != name);
         let old = lacks("IMMEDIATE_EXIT");
-        let report = examine(&machine(fake.root(), &old, no_kernel()));
+        let report = examine(&machine(fake.root(), &old, None));
         assert_eq!((&report.guests, report.payloads), (&Guests::Nowhere, false));
         let poor = lacks("X86_MSR_FILTER");
-        let report = examine(&machine(fake.root(), &poor, no_kernel()));
+        let report = examine(&machine(fake.root(), &poor, None));
         assert_eq!(report.guests, Guests::Here);
         let text = screen(&report, false);
         let row = text
@@ -332,7 +355,7 @@ mod tests {
         let fake = Fake::with_flags("vmx")
             .file("/dev/kvm", "")
             .file("/sys/module/kvm/parameters/ignore_msrs", "Y\n");
-        let report = examine(&machine(fake.root(), &ALL, no_kernel()));
+        let report = examine(&machine(fake.root(), &ALL, None));
         assert_eq!(fact(&report, "ignore_msrs").mark, Mark::Warn);
         assert_eq!(report.guests, Guests::Here);
         assert!(screen(&report, false).contains("$ echo 0 | sudo tee"));
@@ -341,7 +364,7 @@ mod tests {
     #[test]
     fn colours_change_no_column() {
         let fake = Fake::with_flags("vmx").file("/dev/kvm", "");
-        let report = examine(&machine(fake.root(), &ALL, no_kernel()));
+        let report = examine(&machine(fake.root(), &ALL, None));
         let mut coloured = screen(&report, true);
         assert!(coloured.contains("\x1b[31mno  \x1b[0m"));
         for code in ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"] {

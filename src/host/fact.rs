@@ -37,6 +37,8 @@ pub enum Topic {
     Vfio,
     /// What the lab is made of.
     Lab,
+    /// What guests are made of.
+    Guests,
     /// The machine around it.
     System,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Topic {
             Self::Capability => "capability",
             Self::Vfio => "vfio",
             Self::Lab => "lab",
+            Self::Guests => "guests",
             Self::System => "system",
         })
     }

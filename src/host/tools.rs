@@ -100,7 +100,7 @@ pub fn qemu(found: &Result<Qemu, QemuError>) -> Fact {
 /// A static busybox, `named` by `$TRAPLINE_BUSYBOX` or the machine's own.
 #[must_use]
 pub fn busybox(root: &Root, named: Option<OsString>, search_path: &OsStr) -> Fact {
-    let fact = |mark, what: String| Fact::new(Topic::Lab, "busybox", mark, what);
+    let fact = |mark, what: String| Fact::new(Topic::Guests, "busybox", mark, what);
     let found = match named {
         Some(path) => Some(root.path(path)),
         None => root.search("busybox", search_path),
