@@ -25,6 +25,8 @@ const PAYLOAD_FLAGS: &[&str] = &[
     "-mno-red-zone",
     "-march=x86-64",
     "-mcmodel=small",
+    "-ffunction-sections",
+    "-fdata-sections",
 ];
 
 const LINK_FLAGS: &[&str] = &[
@@ -32,6 +34,7 @@ const LINK_FLAGS: &[&str] = &[
     "-static",
     "-no-pie",
     "-Wl,--build-id=none",
+    "-Wl,--gc-sections",
     "-Wl,-z,max-page-size=4096",
     "-Wl,-z,noexecstack",
     "-Wl,-s",
@@ -69,13 +72,13 @@ fn init(source: &Path, program: &Path) {
     command.args(INIT_FLAGS).arg("--target").arg(need("TARGET"));
     // Where the user has named a linker for this target, it is the only one that is sure to be there.
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        command.arg("-C").arg(join("linker=", &linker));
+        command.arg("-C").arg(join(OsStr::new("linker="), &linker));
     }
     command.arg("-o").arg(program).arg(source);
     run(&mut command, source);
 }
 
-fn join(prefix: &str, rest: &OsStr) -> OsString {
+fn join(prefix: &OsStr, rest: &OsStr) -> OsString {
     let mut joined = OsString::from(prefix);
     joined.push(rest);
     joined
@@ -89,7 +92,8 @@ fn payloads(dir: &Path, out: &Path) {
     let objects: Vec<PathBuf> = sources(&common)
         .iter()
         .map(|source| {
-            let object = out.join(name(source)).with_extension("o");
+            // The whole name: `traps.c` and `traps.S` are two objects.
+            let object = out.join(join(&name(source), OsStr::new(".o")));
             let mut command = compiler(&cc, &common);
             command.arg("-c").arg("-o").arg(&object).arg(source);
             run(&mut command, source);

@@ -49,6 +49,18 @@ macro_rules! payloads {
 
 static ALL: &[Payload] = payloads! {
     "hello", "says hello over the serial port", Ending::Status(0);
+    "guard", "overflows a stack into its guard page, and is caught on a separate stack", Ending::Status(0);
+    "smp", "starts every CPU of the MADT by INIT and SIPI", Ending::Status(0);
+    "msr", "reads and writes an MSR that does not exist; -a 0x10 names another", Ending::Status(0);
+    "ports", "touches ports and memory where nothing answers, at every width", Ending::Status(0);
+    "flood", "prints 64 KiB in numbered lines", Ending::Status(0);
+    "echo", "sends back what it receives, until a q", Ending::Status(0);
+    "exit", "ends with the status it is given: -a 7", Ending::CommandLine;
+    "poweroff", "switches off through ACPI", Ending::Status(0);
+    "reset", "resets through port 0xcf9", Ending::Status(0);
+    "triple", "faults without an IDT", Ending::Status(71);
+    "hang", "spins with interrupts off", Ending::Status(72);
+    "halt", "halts with interrupts off", Ending::Status(72);
 };
 
 /// Every payload, in the order of the listing.

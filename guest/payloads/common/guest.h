@@ -67,6 +67,12 @@ static inline void out32(uint16_t port, uint32_t value)
     __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
 }
 
+/* Waits until the transmitter has room, as 16550 drivers do; returns then. */
+void wait_for_transmitter(void);
+
+/* The last word of the command line as a number, decimal or 0x...; or 0 where it is none. */
+int last_number(const uint8_t *boot_params, uint64_t *value);
+
 /* Firmware structures have no alignment to rely on. */
 static inline uint32_t load32(const uint8_t *at)
 {
