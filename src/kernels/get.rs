@@ -317,6 +317,9 @@ fn link_headers(root: &Path, release: &str) -> Result<(), KernelError> {
         relink(Path::new("../../../headers"), &modules.join("build"))?;
         let _ = fs::remove_file(modules.join("source"));
     }
+    // Type information for BPF alone: with it a module build wants pahole, without it it says that it
+    // leaves the information out.
+    let _ = fs::remove_file(root.join(&headers).join("vmlinux"));
     // Debian's Makefile is one line: include /usr/src/linux-headers-*-common/Makefile.
     let makefile = root.join(&headers).join("Makefile");
     let text = fs::read_to_string(&makefile).map_err(KernelError::io("read", &makefile))?;
@@ -412,6 +415,7 @@ mod tests {
         );
         touch(&root.join("lib/modules/6.1.0-9-amd64/kernel/a.ko"), "");
         let headers = root.join("usr/src/linux-headers-6.1.0-9-amd64");
+        touch(&headers.join("vmlinux"), "BTF");
         touch(
             &headers.join("Makefile"),
             "include /usr/src/linux-headers-6.1.0-9-common/Makefile\n",

@@ -4,6 +4,7 @@
 //! by a rename of a finished directory, so what is there is whole.
 
 mod apt;
+mod busybox;
 mod cache;
 mod deb;
 mod default;
@@ -20,6 +21,7 @@ mod staging;
 mod tree;
 
 pub use apt::AptError;
+pub use busybox::{BusyboxError, busybox};
 pub use cache::Cache;
 pub use deb::UnpackError;
 pub use default::{Origin, default_kernel, locate};
