@@ -1,5 +1,6 @@
 //! `trapline kernel list|get|build`
 
+mod build;
 mod get;
 mod list;
 
@@ -17,6 +18,7 @@ pub(super) struct Kernel {
 enum Verb {
     List(list::List),
     Get(get::Get),
+    Build(build::Build),
 }
 
 impl Kernel {
@@ -25,6 +27,7 @@ impl Kernel {
         match &self.verb {
             Verb::List(list) => list.run(&cache),
             Verb::Get(get) => get.run(&cache, quiet),
+            Verb::Build(build) => build.run(&cache, quiet),
         }
     }
 }
@@ -38,15 +41,18 @@ fn sentence(kernel: &kernels::Kernel, done: &str) -> String {
 
 /// Which status a kernel that could not be got ends with: the machine's fault, the caller's, ours.
 fn failure(error: GetError) -> Failure {
-    match &error {
-        GetError::Apt(AptError::BadSuite { .. } | AptError::NoPackage { .. })
-        | GetError::NoFlavour {
-            source: AptError::NoPackage { .. },
-            ..
-        } => Failure::usage(error),
-        GetError::Apt(AptError::NoApt | AptError::NoSource { .. })
-        | GetError::NoFlavour { .. }
-        | GetError::Cache(KernelError::NoCache | KernelError::None { .. }) => Failure::host(error),
+    match error {
+        GetError::Apt(apt) => apt_failure(apt),
+        GetError::NoFlavour { .. } => Failure::usage(error),
+        GetError::Cache(KernelError::NoCache) => Failure::host(error),
+        _ => Failure::internal(error),
+    }
+}
+
+fn apt_failure(error: AptError) -> Failure {
+    match error {
+        AptError::BadSuite { .. } | AptError::NoPackage { .. } => Failure::usage(error),
+        AptError::NoApt | AptError::NoSource { .. } => Failure::host(error),
         _ => Failure::internal(error),
     }
 }

@@ -4,6 +4,7 @@
 //! by a rename of a finished directory, so what is there is whole.
 
 mod apt;
+mod build;
 mod busybox;
 mod cache;
 mod deb;
@@ -21,6 +22,7 @@ mod staging;
 mod tree;
 
 pub use apt::AptError;
+pub use build::{BuildError, BuildRequest, Built, Recipe, Tool, build};
 pub use busybox::{BusyboxError, busybox};
 pub use cache::Cache;
 pub use deb::UnpackError;

@@ -49,12 +49,24 @@ impl Options {
     /// Parses a `.config`. `n` and `is not set` are the same: not there.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("CONFIG_"));
-        let pairs = lines.filter_map(|line| line.split_once('='));
-        let set = pairs.filter(|(_, value)| *value != "n");
-        Self(set.map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        let mut set = BTreeMap::new();
+        for line in text.lines().map(str::trim) {
+            let off = line
+                .strip_prefix("# CONFIG_")
+                .and_then(|l| l.strip_suffix(" is not set"));
+            if let Some(name) = off {
+                set.remove(name);
+            } else if let Some((name, value)) =
+                line.strip_prefix("CONFIG_").and_then(|l| l.split_once('='))
+            {
+                // The last line counts, as in Kconfig.
+                set.remove(name);
+                if value != "n" {
+                    set.insert(name.to_owned(), value.to_owned());
+                }
+            }
+        }
+        Self(set)
     }
 
     /// The value of an option that is not off.
@@ -91,5 +103,7 @@ mod tests {
             assert_eq!(options.get(off), None, "{off}");
         }
         assert_eq!(options.get("E"), Some("\"t=x\""));
+        assert!(!Options::parse("CONFIG_A=y\n# CONFIG_A is not set\n").is_on("A"));
+        assert!(Options::parse("# CONFIG_A is not set\nCONFIG_A=y\n").is_on("A"));
     }
 }

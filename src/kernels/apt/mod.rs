@@ -83,6 +83,21 @@ impl Apt {
         Ok(records)
     }
 
+    /// The packages whose names match a regular expression of apt's.
+    pub(super) fn names(&self, pattern: &str) -> Result<Vec<String>, AptError> {
+        let output = self
+            .command("apt-cache")
+            .args(["search", "--names-only", pattern])
+            .stderr(Stdio::null())
+            .output()
+            .map_err(AptError::run("apt-cache"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// The first of `names` that exists.
     pub(super) fn first(&self, names: &[&str]) -> Result<Record, AptError> {
         self.show(names)?
