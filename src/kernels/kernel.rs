@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::Image;
+
 use super::error::KernelError;
-use super::release;
 
 /// What the cache writes down about a kernel, in `kernel.json` of its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl Manifest {
 }
 
 /// A kernel on this machine. What is `None` was looked for and is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kernel {
     /// Name in the cache, else the path it was named by.
     pub name: String,
@@ -106,7 +107,7 @@ impl Kernel {
         let told = fs::read_to_string(dir.join("include/config/kernel.release"))
             .map(|text| text.trim().to_owned());
         Ok(Self {
-            version: told.ok().or_else(|| release::of_image(&image)),
+            version: told.ok().or_else(|| release_of(&image)),
             image,
             vmlinux,
             modules: existing(dir.join("modules.order")).map(|_| dir.into()),
@@ -119,27 +120,30 @@ impl Kernel {
 
     fn from_image(path: &Path) -> Result<Self, KernelError> {
         fs::File::open(path).map_err(KernelError::io("read the kernel", path))?;
-        let version = release::of_image(path);
+        Ok(match release_of(path) {
+            Some(release) => Self::beside(path, &release),
+            None => Self::bare(path),
+        })
+    }
+
+    /// An image and what lies around it that goes by its release.
+    fn beside(path: &Path, release: &str) -> Self {
         let dir = path.parent().unwrap_or(Path::new(""));
-        let Some(release) = version else {
-            return Ok(Self::bare(path));
-        };
         // /boot/vmlinuz-V has /lib/modules/V; a package unpacked somewhere has both under its root.
         let modules = [dir.join("../lib/modules"), "/lib/modules".into()];
-        let modules = modules.into_iter().map(|root| root.join(&release));
+        let modules = modules.into_iter().map(|root| root.join(release));
         let headers = modules.clone().map(|tree| tree.join("build"));
-        let beside = |stem: &str| existing(dir.join(format!("{stem}-{release}")));
-        Ok(Self {
-            vmlinux: beside("vmlinux").or_else(|| {
-                existing(Path::new("/usr/lib/debug/boot").join(format!("vmlinux-{release}")))
-            }),
+        let named = |stem: &str| existing(dir.join(format!("{stem}-{release}")));
+        let debug = Path::new("/usr/lib/debug/boot").join(format!("vmlinux-{release}"));
+        Self {
+            vmlinux: named("vmlinux").or_else(|| existing(debug)),
             modules: modules.into_iter().find_map(existing),
-            config: beside("config"),
-            system_map: beside("System.map").filter(|map| !is_stub(map)),
+            config: named("config"),
+            system_map: named("System.map").filter(|map| !is_stub(map)),
             headers: headers.into_iter().find_map(existing),
-            version: Some(release),
+            version: Some(release.into()),
             ..Self::bare(path)
-        })
+        }
     }
 
     fn bare(path: &Path) -> Self {
@@ -158,6 +162,11 @@ impl Kernel {
             made_at: None,
         }
     }
+}
+
+/// What the image says it is. One that does not hold together is `boot`'s to complain about.
+fn release_of(image: &Path) -> Option<String> {
+    Image::open(image).ok()?.release()
 }
 
 fn existing(path: PathBuf) -> Option<PathBuf> {
@@ -212,15 +221,14 @@ mod tests {
     fn an_image_finds_the_modules_of_the_package_it_was_unpacked_with() {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("boot/vmlinuz-9.9.9-test");
-        fs::create_dir_all(image.parent().unwrap()).unwrap();
-        fs::write(&image, release::tests::bzimage("9.9.9-test (me@here) #1")).unwrap();
+        touch(&image, "");
         touch(&dir.path().join("boot/config-9.9.9-test"), "");
         touch(
             &dir.path().join("boot/System.map-9.9.9-test"),
             "ffffffffffffffff B stub\n",
         );
         fs::create_dir_all(dir.path().join("lib/modules/9.9.9-test")).unwrap();
-        let kernel = Kernel::from_path(&image).unwrap();
+        let kernel = Kernel::beside(&image, "9.9.9-test");
         assert_eq!(kernel.version.as_deref(), Some("9.9.9-test"));
         assert!(kernel.modules.unwrap().ends_with("lib/modules/9.9.9-test"));
         assert!(kernel.config.is_some());

@@ -33,4 +33,4 @@ pub use kernel::{Kernel, Manifest};
 pub use modules::{Module, ModuleError};
 pub use options::{NOTABLE, Options};
 pub use progress::{Progress, Silent};
-pub use release::{compare as compare_releases, of_image as release_of_image};
+pub use release::compare as compare_releases;

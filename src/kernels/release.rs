@@ -1,77 +1,6 @@
-//! Kernel releases (`uname -r`): read from an image, and put in order.
+//! Kernel releases (`uname -r`) and package versions in order.
 
 use std::cmp::Ordering;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-/// "HdrS", Documentation/arch/x86/boot.rst: the setup header's magic at 0x202.
-const HDRS: (u64, &[u8; 4]) = (0x202, b"HdrS");
-/// `kernel_version` at 0x20e: offset of the version text, less 0x200.
-const KERNEL_VERSION: u64 = 0x20e;
-/// How much of an ELF is searched for its banner at a time.
-const CHUNK: usize = 1 << 20;
-/// `linux_banner` of init/version.c.
-const BANNER: &[u8] = b"Linux version ";
-
-/// The release an image says it is: a bzImage in its header, an ELF in its banner.
-#[must_use]
-pub fn of_image(path: &Path) -> Option<String> {
-    let file = File::open(path).ok()?;
-    let mut magic = [0; 4];
-    file.read_exact_at(&mut magic, 0).ok()?;
-    if magic == *b"\x7fELF" {
-        return banner(file);
-    }
-    file.read_exact_at(&mut magic, HDRS.0).ok()?;
-    if magic != *HDRS.1 {
-        return None;
-    }
-    let mut offset = [0; 2];
-    file.read_exact_at(&mut offset, KERNEL_VERSION).ok()?;
-    let mut text = [0; 128];
-    let from = u64::from(u16::from_le_bytes(offset)) + 0x200;
-    let len = file.read_at(&mut text, from).ok()?;
-    first_word(text.get(..len)?)
-}
-
-fn banner(mut file: File) -> Option<String> {
-    // The tail of one chunk is kept, so that a banner across two is seen.
-    let mut window = Vec::with_capacity(2 * CHUNK);
-    loop {
-        let keep = window.len().min(256);
-        window.drain(..window.len() - keep);
-        let read = file
-            .by_ref()
-            .take(CHUNK as u64)
-            .read_to_end(&mut window)
-            .ok()?;
-        if read == 0 {
-            return None;
-        }
-        for at in memmem(&window, BANNER) {
-            let word = first_word(window.get(at + BANNER.len()..)?);
-            // The same words stand in format strings: "Linux version %s".
-            if let Some(release) = word.filter(|w| w.starts_with(|c: char| c.is_ascii_digit())) {
-                return Some(release);
-            }
-        }
-    }
-}
-
-fn memmem<'a>(hay: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    hay.windows(needle.len())
-        .enumerate()
-        .filter(move |(_, window)| *window == needle)
-        .map(|(at, _)| at)
-}
-
-fn first_word(bytes: &[u8]) -> Option<String> {
-    let end = bytes.iter().position(|b| b" \0\n".contains(b))?;
-    let word = std::str::from_utf8(bytes.get(..end)?).ok()?;
-    (!word.is_empty()).then(|| word.to_owned())
-}
 
 /// Orders releases and package versions as people read them: runs of digits as numbers, a `~` before
 /// the end of the text (Debian policy 5.6.12).
@@ -122,51 +51,8 @@ fn compare_number(a: &[u8], b: &[u8]) -> Ordering {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// The first kilobyte of a bzImage that calls itself `version`.
-    pub(crate) fn bzimage(version: &str) -> Vec<u8> {
-        let mut image = vec![0; 0x400];
-        image[0x202..0x206].copy_from_slice(HDRS.1);
-        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        image[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
-        image
-    }
-
-    fn of(bytes: &[u8]) -> Option<String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image");
-        std::fs::write(&path, bytes).unwrap();
-        of_image(&path)
-    }
-
-    #[test]
-    fn a_bzimage_tells_its_release_in_the_header() {
-        assert_eq!(
-            of(&bzimage("6.1.0-56-amd64 (a@b) #1 SMP")).as_deref(),
-            Some("6.1.0-56-amd64")
-        );
-    }
-
-    #[test]
-    fn an_elf_tells_its_release_in_the_banner_wherever_it_lies() {
-        for at in [4, CHUNK - 20, CHUNK - 5, CHUNK, 3 * CHUNK + 7] {
-            let mut image = b"\x7fELF Linux version %s (%s)".to_vec();
-            image.resize(at.max(64), 0);
-            image.extend_from_slice(b"Linux version 6.12.9-x (me) \0");
-            assert_eq!(of(&image).as_deref(), Some("6.12.9-x"), "at {at}");
-        }
-    }
-
-    #[test]
-    fn a_header_cut_anywhere_gives_none_and_no_panic() {
-        let whole = bzimage("6.1.0 (a@b)");
-        for len in 0..0x305 {
-            assert_eq!(of(&whole[..len]), None, "{len} bytes");
-        }
-        assert_eq!(of(b"just text, nothing that boots"), None);
-    }
 
     #[test]
     fn releases_order_as_numbers_not_as_text() {
