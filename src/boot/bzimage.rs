@@ -44,6 +44,17 @@ impl BzImage {
 
     /// Reads the header of a file that starts with `head` and is `size` bytes long.
     pub(super) fn parse(file: &File, head: &[u8], size: u64) -> Result<Self, ImageFault> {
+        let (header, setup_len) = Self::header(head, size)?;
+        let version = Self::version(file, &header, setup_len)?;
+        Ok(Self {
+            header,
+            setup_len,
+            version,
+        })
+    }
+
+    /// The header, checked, and the length of the setup part.
+    pub(super) fn header(head: &[u8], size: u64) -> Result<(setup_header, u64), ImageFault> {
         // The jump at 0x200 leaps over the header, so its distance is the header's length.
         let jump = head
             .get(HDRS_OFFSET.wrapping_sub(1))
@@ -79,12 +90,7 @@ impl BzImage {
                 need.max(setup_len.saturating_add(1)),
             ));
         }
-        let version = Self::version(file, &header, setup_len)?;
-        Ok(Self {
-            header,
-            setup_len,
-            version,
-        })
+        Ok((header, setup_len))
     }
 
     fn check(header: &setup_header) -> Result<(), ImageFault> {

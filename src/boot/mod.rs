@@ -33,6 +33,7 @@ mod plan;
 mod pvh;
 pub mod results;
 mod tables;
+pub mod vmlinux;
 
 #[cfg(test)]
 mod synthetic;
