@@ -20,8 +20,10 @@ pub const STDERR: &str = "trapline.stderr";
 /// The 9p tag of the host's root.
 pub const ROOT_TAG: &str = "trapline.root";
 
-/// Where the initramfs lists the modules to load, one file name a line, in order.
-pub const MODULE_ORDER: &str = "modules/order";
+/// Where the initramfs lists the modules the lab works through: one path a line, in order.
+pub const MODULES_FIRST: &str = "/modules/first";
+/// And those its command works with, loaded meanwhile.
+pub const MODULES_LATER: &str = "/modules/later";
 
 /// The most a stream carries in one chunk.
 pub const CHUNK: usize = 64 * 1024;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::values::Size;
 use super::{Failure, Global, out};
 use crate::lab::{self, Accel, Command, Devices, Exit, LabError, Options, TABLE};
 
@@ -19,8 +20,8 @@ pub struct LabArgs {
     #[arg(long, value_name = "NAME|PATH")]
     pub lab_kernel: Option<String>,
     /// Memory of the lab (MiB without a suffix)
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub lab_mem: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    pub lab_mem: Option<Size>,
     /// CPUs of the lab
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub lab_cpus: Option<u32>,
@@ -48,7 +49,7 @@ impl LabArgs {
     #[must_use]
     pub fn apply(&self, mut options: Options) -> Options {
         options.kernel = self.lab_kernel.clone().or(options.kernel);
-        options.mem = self.lab_mem.unwrap_or(options.mem);
+        options.mem = self.lab_mem.map_or(options.mem, |size| size.0);
         options.cpus = self.lab_cpus.unwrap_or(options.cpus);
         options.extra_devices.extend_from_slice(&self.lab_device);
         options.accel = match self.accel {
@@ -170,23 +171,4 @@ impl From<LabError> for Failure {
             Self::internal(error)
         }
     }
-}
-
-/// Bytes from `512`, `512M`, `4G`: MiB without a suffix.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "M"),
-    };
-    let shift = match unit.trim_end_matches(['i', 'B', 'b']) {
-        "k" | "K" => 10,
-        "m" | "M" => 20,
-        "g" | "G" => 30,
-        _ => return Err(format!("{unit:?} is not a unit; write 512M or 4G")),
-    };
-    let number: u64 = digits.parse().map_err(|_| "write 512M or 4G".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| format!("{text} is no amount of memory"))
 }

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::fmt;
-use std::fs::{self, File};
+
+use crate::host::{KvmDevice, Root, linux_guests};
 
 /// Set, to anything, for whatever runs inside a lab.
 pub const IN_LAB: &str = "TRAPLINE_IN_LAB";
@@ -31,7 +32,7 @@ pub enum Need {
     Payload,
     /// VMX or SVM besides: Linux does not boot on software KVM.
     Linux,
-    /// Nothing: the job is about files.
+    /// Nothing: the job is about files, and those are the same everywhere.
     Nothing,
 }
 
@@ -41,7 +42,7 @@ pub enum Decision {
     /// On this machine.
     Here,
     /// In a lab, for this reason.
-    Lab(&'static str),
+    Lab(String),
 }
 
 impl fmt::Display for Decision {
@@ -53,56 +54,30 @@ impl fmt::Display for Decision {
     }
 }
 
-/// What matters of this machine.
-#[derive(Debug, Clone, Copy)]
-struct Machine {
-    kvm: Result<(), &'static str>,
-    virtualises: bool,
-}
-
-impl Machine {
-    fn probe() -> Self {
-        let opened = File::options().read(true).write(true).open("/dev/kvm");
-        let kvm = opened.map(drop).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "this host has no /dev/kvm",
-            std::io::ErrorKind::PermissionDenied => "/dev/kvm is there but may not be opened",
-            _ => "this host's /dev/kvm cannot be opened",
-        });
-        Self {
-            kvm,
-            virtualises: virtualises(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
-        }
-    }
-}
-
-/// Whether the CPU has VMX or SVM.
-pub(super) fn virtualises(cpuinfo: &str) -> bool {
-    cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("flags"))
-        .is_some_and(|flags| flags.split_whitespace().any(|f| f == "vmx" || f == "svm"))
-}
-
 /// Decides where a job with this need runs. Inside a lab everything runs here: labs do not nest.
 #[must_use]
 pub fn choose(place: Place, need: Need) -> Decision {
     if inside() {
         return Decision::Here;
     }
-    decide(place, need, Machine::probe())
+    let root = Root::system();
+    decide(place, need, || match need {
+        Need::Nothing => Ok(()),
+        Need::Linux => linux_guests(&root),
+        Need::Payload => match KvmDevice::look(&root) {
+            KvmDevice::Open => Ok(()),
+            // Whoever may not open it gets no Linux either, for the same reason.
+            _ => linux_guests(&root),
+        },
+    })
 }
 
-fn decide(place: Place, need: Need, machine: Machine) -> Decision {
-    match (place, need) {
-        (Place::Here, _) | (Place::Auto, Need::Nothing) => Decision::Here,
-        (Place::Lab, _) => Decision::Lab("--in lab asks for it"),
-        (Place::Auto, need) => match machine.kvm {
-            Err(why) => Decision::Lab(why),
-            Ok(()) if need == Need::Linux && !machine.virtualises => {
-                Decision::Lab("this host's /dev/kvm has no VMX/SVM (software KVM)")
-            }
-            Ok(()) => Decision::Here,
-        },
+fn decide(place: Place, need: Need, can: impl FnOnce() -> Result<(), String>) -> Decision {
+    match place {
+        Place::Here => Decision::Here,
+        Place::Lab if need == Need::Nothing => Decision::Here,
+        Place::Lab => Decision::Lab("--in lab asks for it".into()),
+        Place::Auto => can().map_or_else(Decision::Lab, |()| Decision::Here),
     }
 }
 
@@ -110,45 +85,21 @@ fn decide(place: Place, need: Need, machine: Machine) -> Decision {
 mod tests {
     use super::*;
 
-    const BARE: Machine = Machine {
-        kvm: Ok(()),
-        virtualises: true,
-    };
-    const SOFTWARE: Machine = Machine {
-        virtualises: false,
-        ..BARE
-    };
-    const NONE: Machine = Machine {
-        kvm: Err("none"),
-        ..SOFTWARE
-    };
+    fn cannot() -> Result<(), String> {
+        Err("why".into())
+    }
 
     #[test]
     fn auto_takes_the_lab_only_where_the_machine_cannot() {
-        let auto = |need, machine| decide(Place::Auto, need, machine);
-        assert_eq!(auto(Need::Linux, BARE), Decision::Here);
-        assert_eq!(auto(Need::Payload, SOFTWARE), Decision::Here);
-        assert!(
-            matches!(auto(Need::Linux, SOFTWARE), Decision::Lab(why) if why.contains("VMX/SVM"))
-        );
-        assert_eq!(auto(Need::Payload, NONE), Decision::Lab("none"));
-        assert_eq!(auto(Need::Nothing, NONE), Decision::Here);
+        let auto = |can: fn() -> _| decide(Place::Auto, Need::Linux, can);
+        assert_eq!(auto(|| Ok(())), Decision::Here);
+        assert_eq!(auto(cannot).to_string(), "taking the lab: why");
     }
 
     #[test]
     fn who_names_a_place_gets_it() {
-        assert_eq!(decide(Place::Here, Need::Linux, NONE), Decision::Here);
-        assert!(matches!(
-            decide(Place::Lab, Need::Payload, BARE),
-            Decision::Lab(_)
-        ));
-    }
-
-    #[test]
-    fn vmx_is_a_word_not_a_part_of_one() {
-        assert!(virtualises("x : y\nflags\t\t: fpu svm sse\n"));
-        assert!(!virtualises(
-            "flags\t\t: fpu svm_lock vmxx\nvmx flags\t: vnmi\n"
-        ));
+        assert_eq!(decide(Place::Here, Need::Linux, cannot), Decision::Here);
+        let lab = decide(Place::Lab, Need::Payload, || Ok(()));
+        assert!(matches!(lab, Decision::Lab(_)));
     }
 }

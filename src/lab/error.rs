@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::boot::ImageError;
+use crate::boot::initramfs::InitramfsError;
+use crate::host::QemuError;
 use crate::kernels::{KernelError, ModuleError};
 
 /// A lab that could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// QEMU is not installed.
-    #[error(
-        "no qemu-system-x86_64 in PATH, which the lab runs in; install it with\n  \
-         sudo apt-get install qemu-system-x86"
-    )]
-    NoQemu,
+    /// QEMU is not installed, or too old.
+    #[error("the lab needs QEMU: {0}")]
+    Qemu(#[from] QemuError),
     /// No kernel for it.
     #[error(
         "no kernel for the lab: none in $TRAPLINE_LAB_KERNEL, and no kernel in {cache} has KVM and 9p; \
@@ -44,6 +44,20 @@ pub enum LabError {
     /// Its modules could not.
     #[error(transparent)]
     Module(#[from] ModuleError),
+    /// Its image could not be read.
+    #[error("cannot read the lab's kernel {path}")]
+    Image {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its image is not one.
+    #[error(transparent)]
+    BadImage(#[from] ImageError),
+    /// Its initramfs could not be built.
+    #[error(transparent)]
+    Initramfs(#[from] InitramfsError),
     /// More memory than there is.
     #[error(
         "the lab needs {asked} MiB (the guest's memory and 1 GiB for the lab itself) and this machine has \
@@ -146,7 +160,7 @@ impl LabError {
     #[must_use]
     pub const fn is_hosts_fault(&self) -> bool {
         match self {
-            Self::NoQemu
+            Self::Qemu(_)
             | Self::NoKernel { .. }
             | Self::Unsuitable { .. }
             | Self::Memory { .. }
@@ -160,7 +174,11 @@ impl LabError {
     #[must_use]
     pub const fn is_callers_fault(&self) -> bool {
         match self {
-            Self::Share { .. } | Self::TooManyShares { .. } | Self::Module(_) => true,
+            Self::Share { .. }
+            | Self::TooManyShares { .. }
+            | Self::Module(_)
+            | Self::Image { .. }
+            | Self::BadImage(_) => true,
             Self::Kernel(error) => !error.is_hosts_fault(),
             _ => false,
         }

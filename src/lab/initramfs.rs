@@ -1,4 +1,4 @@
-//! The lab's initramfs: its init, and the modules to load, in order. Uncompressed, because unpacking
+//! The lab's initramfs: its init, and the modules to load. Uncompressed, because unpacking
 //! under TCG costs more than copying; in memory, because nothing outlives the lab.
 
 use std::fs::File;
@@ -7,17 +7,18 @@ use std::io::Write;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::error::LabError;
-use super::wire::MODULE_ORDER;
+use super::wire::{MODULES_FIRST, MODULES_LATER};
+use crate::boot::initramfs::Initramfs;
 use crate::kernels::{Kernel, Module, ModuleError, modules};
 
 /// Built from `guest/lab-init` by build.rs.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lab-init"));
 
 /// Directories the init mounts on.
-const DIRECTORIES: [&str; 6] = ["dev", "modules", "newroot", "overlay", "proc", "sys"];
+const DIRECTORIES: [&str; 5] = ["/dev", "/newroot", "/overlay", "/proc", "/sys"];
 
-/// Modules every lab loads, besides KVM's for its CPU.
-const MODULES: [&str; 5] = [
+/// Modules every lab works through.
+const TRANSPORT: [&str; 5] = [
     "virtio_pci",
     "virtio_console",
     "9p",
@@ -25,17 +26,12 @@ const MODULES: [&str; 5] = [
     "overlay",
 ];
 
-/// `c_mode` of cpio(5): file type and permissions.
-const DIRECTORY: u32 = 0o040_755;
-const PROGRAM: u32 = 0o100_755;
-const REGULAR: u32 = 0o100_644;
-
-/// Builds it in a memory file.
-pub(super) fn build(kernel: &Kernel, kvm: &str, more: &[&str]) -> Result<File, LabError> {
-    let mut names = vec![kvm];
-    names.extend(MODULES);
-    names.extend(more);
-    let archive = pack(&load_order(kernel, &names)?)?;
+/// Builds it in a memory file. `work` are the modules the command is to find loaded.
+pub(super) fn build(kernel: &Kernel, work: &[&str]) -> Result<File, LabError> {
+    let transport = load_order(kernel, &TRANSPORT)?;
+    let mut work = load_order(kernel, work)?;
+    work.retain(|module| !transport.contains(module));
+    let archive = pack(&[(MODULES_FIRST, &transport), (MODULES_LATER, &work)])?;
 
     let fd = memfd_create("trapline-lab-initramfs", MemfdFlags::CLOEXEC)
         .map_err(|e| LabError::io("create a memory file")(e.into()))?;
@@ -62,89 +58,52 @@ fn modular(kernel: &Kernel) -> bool {
         .is_none_or(|text| text.lines().any(|line| line == "CONFIG_MODULES=y"))
 }
 
-fn pack(modules: &[Module]) -> Result<Vec<u8>, ModuleError> {
-    let mut archive = Vec::with_capacity(16 << 20);
+fn pack(lists: &[(&str, &[Module])]) -> Result<Vec<u8>, LabError> {
+    let mut archive = Initramfs::new();
     for directory in DIRECTORIES {
-        entry(&mut archive, directory, DIRECTORY, &[]);
+        archive.dir(directory, 0o755)?;
     }
-    entry(&mut archive, "init", PROGRAM, INIT);
-    let mut order = String::new();
-    for module in modules {
-        let file = format!("{}.ko", module.name);
-        entry(
-            &mut archive,
-            &format!("modules/{file}"),
-            REGULAR,
-            &module.bytes()?,
-        );
-        order.push_str(&file);
-        order.push('\n');
+    archive
+        .file("/init", 0o755, INIT)?
+        .node("/dev/console", 0o600, (5, 1))?
+        .node("/dev/null", 0o666, (1, 3))?;
+    for (list, modules) in lists {
+        let mut order = String::new();
+        for module in *modules {
+            let path = format!("/modules/{}.ko", module.name);
+            archive.file(&path, 0o644, &module.bytes()?)?;
+            order.push_str(&path);
+            order.push('\n');
+        }
+        archive.file(list, 0o644, order.as_bytes())?;
     }
-    entry(&mut archive, MODULE_ORDER, REGULAR, order.as_bytes());
-    entry(&mut archive, "TRAILER!!!", 0, &[]);
-    Ok(archive)
-}
-
-/// One file in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
-fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, bytes: &[u8]) {
-    // Each file its own inode: equal ones are taken for hard links.
-    let inode = archive.len();
-    let fields = [
-        inode,
-        mode as usize,
-        0,
-        0,
-        1,
-        0,
-        bytes.len(),
-        0,
-        0,
-        0,
-        0,
-        name.len() + 1,
-        0,
-    ];
-    archive.extend_from_slice(b"070701");
-    for field in fields {
-        archive.extend_from_slice(format!("{field:08x}").as_bytes());
-    }
-    archive.extend_from_slice(name.as_bytes());
-    archive.push(0);
-    align(archive);
-    archive.extend_from_slice(bytes);
-    align(archive);
-}
-
-fn align(archive: &mut Vec<u8>) {
-    archive.resize(archive.len().next_multiple_of(4), 0);
+    Ok(archive.finish())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn the_archive_is_one_cpio_takes() {
-        let archive = pack(&[]).unwrap();
-        assert_eq!(archive.len() % 4, 0);
-        let name_at = |at: usize| &archive[at + 110..at + 116];
-        assert_eq!(&archive[..6], b"070701");
-        assert_eq!(name_at(0)[..3], *b"dev");
-        let end = archive
-            .windows(10)
-            .position(|w| w == b"TRAILER!!!")
-            .unwrap();
-        assert_eq!(&archive[end - 110..end - 104], b"070701");
+    fn a_module_both_lists_need_is_loaded_by_the_first() {
+        let module = |name: &str| Module {
+            name: name.into(),
+            path: "/dev/null".into(),
+        };
+        let lists = [
+            (MODULES_FIRST, &[module("virtio")][..]),
+            (MODULES_LATER, &[module("kvm")]),
+        ];
+        let archive = pack(&lists).unwrap();
+        let has = |text: &str| archive.windows(text.len()).any(|w| w == text.as_bytes());
+        assert!(has("/modules/virtio.ko\n") && has("/modules/kvm.ko\n"));
     }
 
     #[test]
     fn the_init_is_static() {
-        // PT_INTERP names a loader, and in the initramfs there is none.
-        let file = object::read::elf::ElfFile64::<object::Endianness>::parse(INIT).unwrap();
-        let kinds = file.elf_program_headers().iter();
-        assert!(kinds.clone().count() > 0);
-        assert!(kinds.clone().all(|header| {
-            header.p_type.get(object::Endianness::Little) != object::elf::PT_INTERP
-        }));
+        let program = Path::new(concat!(env!("OUT_DIR"), "/lab-init"));
+        assert!(crate::boot::initramfs::is_static_elf(program));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::error::LabError;
+use crate::boot::{Image, vmlinux};
 use crate::kernels::{self, Cache, Kernel, compare_releases};
 
 /// What a kernel must have, built in or as a module: one of each row.
@@ -93,17 +95,60 @@ fn unsuitable(kernel: &Kernel, missing: String) -> LabError {
     }
 }
 
-/// The image for QEMU's `-kernel`. An uncompressed one starts two seconds earlier under TCG, because
-/// nothing is decompressed there; QEMU takes one by its PVH note.
-pub(super) fn image(kernel: &Kernel) -> PathBuf {
-    let config = kernel.config.as_ref();
-    let pvh = config
-        .and_then(|path| fs::read_to_string(path).ok())
-        .is_some_and(|text| text.lines().any(|line| line == "CONFIG_PVH=y"));
-    match &kernel.vmlinux {
-        Some(vmlinux) if pvh => vmlinux.clone(),
-        _ => kernel.image.clone(),
+/// A kernel as QEMU takes it.
+#[derive(Debug)]
+pub(super) struct LabKernel {
+    pub(super) kernel: Kernel,
+    /// For `-kernel`.
+    pub(super) image: PathBuf,
+}
+
+impl LabKernel {
+    /// Finds or makes the uncompressed image, which starts two seconds earlier under TCG than one
+    /// that decompresses itself there. QEMU takes one by its PVH note; a kernel without is taken as
+    /// it is.
+    pub(super) fn prepare(kernel: Kernel, cache: &Cache) -> Result<Self, LabError> {
+        let image = match &kernel.vmlinux {
+            Some(vmlinux) => pvh(vmlinux)?.then(|| vmlinux.clone()),
+            None => unpacked(&kernel.image, cache)?,
+        };
+        let image = image.unwrap_or_else(|| kernel.image.clone());
+        Ok(Self { kernel, image })
     }
+}
+
+fn pvh(path: &Path) -> Result<bool, LabError> {
+    Ok(Image::open(path)?.protocols().pvh)
+}
+
+/// The vmlinux of a bzImage, kept in the cache under what tells one image from another.
+fn unpacked(image: &Path, cache: &Cache) -> Result<Option<PathBuf>, LabError> {
+    let read = |source| LabError::Image {
+        path: image.into(),
+        source,
+    };
+    let meta = fs::metadata(image).map_err(read)?;
+    let name = format!(
+        "vmlinux-{:x}-{:x}-{:x}",
+        meta.dev(),
+        meta.ino(),
+        meta.mtime_nsec() ^ meta.mtime()
+    );
+    let dir = cache.root().join("lab");
+    let path = dir.join(name);
+    if !path.exists() {
+        let Ok(bytes) = vmlinux::extract(&fs::read(image).map_err(read)?) else {
+            // An ELF, or a compression that only the kernel itself can undo.
+            return Ok(None);
+        };
+        // Under a name of its own until it is whole: another lab may be starting.
+        let part = path.with_extension(std::process::id().to_string());
+        fs::create_dir_all(&dir)
+            .and_then(|()| fs::write(&part, bytes))
+            .and_then(|()| fs::rename(&part, &path))
+            .map_err(LabError::io("keep an unpacked kernel"))?;
+    }
+    Ok(pvh(&path)?.then_some(path))
 }
 
 #[cfg(test)]

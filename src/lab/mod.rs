@@ -13,6 +13,7 @@ mod devices;
 mod error;
 mod initramfs;
 mod kernel;
+mod machine;
 mod memory;
 mod options;
 mod pump;
@@ -20,6 +21,7 @@ mod qemu;
 mod session;
 mod shares;
 mod signals;
+mod talk;
 mod terminal;
 #[expect(
     unreachable_pub,
@@ -27,6 +29,7 @@ mod terminal;
 )]
 #[path = "../../guest/lab-init/wire.rs"]
 mod wire;
+mod wires;
 
 pub use choose::{Decision, IN_LAB, Need, Place, choose, inside};
 pub use command::{Command, Exit};

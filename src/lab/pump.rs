@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, write};
 
-use super::session::Event;
+use super::talk::Event;
 use super::wire::{self, CHUNK};
 
 /// Which of the command's outputs.

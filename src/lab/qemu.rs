@@ -1,20 +1,16 @@
 //! QEMU's command line.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::choose::virtualises;
 use super::devices::Devices;
 use super::error::LabError;
 use super::options::Accel;
 use super::shares::Share;
 use super::wire;
-
-const PROGRAM: &str = "qemu-system-x86_64";
+use crate::host::{self, KvmDevice, Root};
 
 /// The first of the slots the lab works through: serial ports, the root, then the shares.
 const FIRST_SLOT: usize = 0x10;
@@ -23,10 +19,12 @@ const LAST_SLOT: usize = 0x1e;
 /// How many shares there are slots for.
 pub(super) const SHARES_MAX: usize = LAST_SLOT - FIRST_SLOT - 1;
 
-/// The lab's kernel: quiet, a panic ends QEMU (with `-no-reboot`), KVM takes forced emulation, and
-/// mitigations do not slow down a CPU that cannot be attacked.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic quiet mitigations=off tsc=reliable \
-                            random.trust_cpu=on kvm.force_emulation_prefix=1";
+/// The lab's kernel: quiet, a panic ends QEMU (with `-no-reboot`), KVM takes forced emulation,
+/// mitigations do not slow down a CPU that cannot be attacked, and what a lab has no use for is not
+/// waited for: cipher self-tests, a keyboard.
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable \
+                            cryptomgr.notests i8042.nokbd i8042.noaux random.trust_cpu=on \
+                            kvm.force_emulation_prefix=1";
 
 /// How the lab's instructions are run, and which KVM module fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,34 +51,25 @@ impl Engine {
     }
 
     fn nesting() -> Result<Self, &'static str> {
-        let opened = fs::File::options().read(true).write(true).open("/dev/kvm");
-        opened.map_err(|_| "/dev/kvm cannot be opened")?;
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        if !virtualises(&cpuinfo) {
-            return Err("its CPU shows no VMX or SVM");
+        let root = Root::system();
+        if KvmDevice::look(&root) != KvmDevice::Open {
+            return Err("/dev/kvm cannot be opened");
         }
-        for module in ["kvm_intel", "kvm_amd"] {
-            let nested = format!("/sys/module/{module}/parameters/nested");
-            let on = fs::read_to_string(nested).unwrap_or_default();
-            if matches!(on.trim(), "Y" | "1") {
-                return Ok(Self {
-                    accel: "kvm",
-                    cpu: "host",
-                    kvm_module: module,
-                });
-            }
+        let module = match host::Engine::look(&root) {
+            host::Engine::Vmx => "kvm_intel",
+            host::Engine::Svm => "kvm_amd",
+            host::Engine::Software(_) => return Err("it has neither VMX nor SVM"),
+        };
+        let nested = root.text(&format!("/sys/module/{module}/parameters/nested"));
+        if !nested.is_some_and(|on| matches!(on.trim(), "Y" | "1")) {
+            return Err("its module does not nest (nested=0)");
         }
-        Err("its KVM module has nested=0")
+        Ok(Self {
+            accel: "kvm",
+            cpu: "host",
+            kvm_module: module,
+        })
     }
-}
-
-/// Where QEMU is.
-pub(super) fn find() -> Result<PathBuf, LabError> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .map(|dir| dir.join(PROGRAM))
-        .find(|file| file.is_file())
-        .ok_or(LabError::NoQemu)
 }
 
 /// Descriptors QEMU inherits.
@@ -213,7 +202,7 @@ mod tests {
     use super::*;
 
     fn arguments(shares: &[Share], devices: Devices) -> Vec<String> {
-        let null = fs::File::open("/dev/null").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
         let fd = null.as_fd();
         let plan = Plan {
             engine: TCG,

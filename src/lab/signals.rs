@@ -12,14 +12,15 @@ use vmm_sys_util::signal::register_signal_handler;
 /// The end handlers write to and the end [`next`] reads. Made once: handlers stay for good.
 static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
 
-/// Signals that concern a command in the lab. Not SIGTSTP: what stops is this process, and the lab
-/// waits for its streams.
-const FORWARDED: [c_int; 5] = [
+/// Signals that concern a command in the lab, or its terminal. Not SIGTSTP: what stops is this
+/// process, and the lab waits for its streams.
+const FORWARDED: [c_int; 6] = [
     libc::SIGINT,
     libc::SIGTERM,
     libc::SIGHUP,
     libc::SIGQUIT,
     libc::SIGWINCH,
+    libc::SIGCONT,
 ];
 
 extern "C" fn note(number: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {

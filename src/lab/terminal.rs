@@ -2,9 +2,7 @@
 
 use rustix::process::getpgrp;
 use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{
-    OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
-};
+use rustix::termios::{isatty, tcgetpgrp, tcgetwinsize};
 
 /// What the standard streams are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,25 +35,4 @@ pub(super) fn size() -> (u16, u16) {
         .ok()
         .filter(|(rows, columns)| *rows > 0 && *columns > 0)
         .unwrap_or((24, 80))
-}
-
-/// The terminal in raw mode, until dropped.
-#[derive(Debug)]
-pub(super) struct Raw(Termios);
-
-impl Raw {
-    pub(super) fn enter() -> std::io::Result<Self> {
-        let before = tcgetattr(stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdin(), OptionalActions::Drain, &raw)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(stdin(), OptionalActions::Drain, &self.0);
-    }
 }
