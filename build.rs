@@ -40,6 +40,11 @@ const LINK_FLAGS: &[&str] = &[
     "-Wl,-s",
 ];
 
+const PAYLOAD_NEEDS: &str =
+    "It needs gcc or clang and a linker for x86-64; on Debian and Ubuntu: apt-get install gcc";
+const INIT_NEEDS: &str =
+    "It needs the static C library, libc.a; on Debian and Ubuntu: apt-get install libc6-dev";
+
 /// Static and without relocations: the kernel starts it before there is a loader or a library.
 const INIT_FLAGS: &[&str] = &[
     "--edition=2024",
@@ -75,7 +80,7 @@ fn init(source: &Path, program: &Path) {
         command.arg("-C").arg(join(OsStr::new("linker="), &linker));
     }
     command.arg("-o").arg(program).arg(source);
-    run(&mut command, source);
+    run(&mut command, source, INIT_NEEDS);
 }
 
 fn join(prefix: &OsStr, rest: &OsStr) -> OsString {
@@ -96,7 +101,7 @@ fn payloads(dir: &Path, out: &Path) {
             let object = out.join(join(&name(source), OsStr::new(".o")));
             let mut command = compiler(&cc, &common);
             command.arg("-c").arg("-o").arg(&object).arg(source);
-            run(&mut command, source);
+            run(&mut command, source, PAYLOAD_NEEDS);
             object
         })
         .collect();
@@ -111,7 +116,7 @@ fn payloads(dir: &Path, out: &Path) {
             .arg(&elf)
             .arg(&source)
             .args(&objects);
-        run(&mut command, &source);
+        run(&mut command, &source, PAYLOAD_NEEDS);
     }
 }
 
@@ -143,15 +148,13 @@ fn make_dir(dir: &Path) {
 }
 
 /// Runs one tool on one file; the tool's own words reach the user through cargo.
-fn run(command: &mut Command, file: &Path) {
+fn run(command: &mut Command, file: &Path, needs: &str) {
     let tool = command.get_program().to_string_lossy().into_owned();
+    let file = file.display();
     match command.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("{tool} failed on {} ({status})", file.display())),
-        Err(e) => fail(&format!(
-            "cannot run {tool} to build {}: {e}. On Debian and Ubuntu: apt-get install gcc libc6-dev",
-            file.display()
-        )),
+        Ok(status) => fail(&format!("{tool} failed on {file} ({status}). {needs}")),
+        Err(e) => fail(&format!("cannot run {tool} to build {file}: {e}. {needs}")),
     }
 }
 

@@ -31,7 +31,6 @@ pub mod payload;
 mod place;
 mod plan;
 mod pvh;
-pub mod results;
 mod tables;
 pub mod vmlinux;
 
