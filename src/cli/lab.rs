@@ -13,7 +13,7 @@ use super::{Failure, Global, out};
 use crate::lab::{self, Accel, Command, Devices, Exit, LabError, Options, TABLE};
 
 /// Options of the lab itself, for every command that may take it
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Lab")]
 pub struct LabArgs {
     /// Kernel of the lab: a name in the cache, an image or a build directory
@@ -34,9 +34,10 @@ pub struct LabArgs {
 }
 
 /// What QEMU runs the lab with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum AccelArg {
     /// KVM where it nests, else emulation
+    #[default]
     Auto,
     /// Emulation
     Tcg,

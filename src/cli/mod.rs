@@ -2,6 +2,7 @@
 
 mod boot;
 mod completions;
+mod ctl;
 mod doctor;
 mod failure;
 mod kernel;
@@ -9,6 +10,7 @@ mod lab;
 mod man;
 pub mod out;
 mod progress;
+mod ps;
 mod qemuisms;
 pub mod values;
 
@@ -63,12 +65,14 @@ pub enum Place {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Doctor(doctor::Doctor),
     Boot(Box<boot::BootArgs>),
     Completions(completions::Completions),
+    Ctl(ctl::Ctl),
+    Doctor(doctor::Doctor),
     Kernel(kernel::Kernel),
     Lab(lab::Lab),
     Man(man::Man),
+    Ps(ps::Ps),
 }
 
 /// The command line's grammar, for completions, manual pages and the README's table.
@@ -90,12 +94,14 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse(&error, &arguments),
     };
     let done = match cli.command {
-        Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Boot(args) => args.run(&cli.global),
         Command::Completions(completions) => completions.run().map(ExitCode::from),
+        Command::Ctl(ctl) => ctl.run().map(ExitCode::from),
+        Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Lab(lab) => lab.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),
+        Command::Ps(ps) => ps.run().map(ExitCode::from),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -10,11 +10,11 @@ use crate::bus::{
     AttachError, Bus, BusPort, Clock, Device, EffectSink, HostClock, Lines, ResetKind,
 };
 use crate::chipset::{
-    ConsoleOut, DebugExit, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
-    ResetControl, SLP_TYP_S5, Serial, SerialInput,
+    CmosMemory, ConsoleOut, DebugExit, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
+    ResetControl, Rtc, SLP_TYP_S5, Serial, SerialInput,
 };
 use crate::dma::Dma;
-use crate::mem::{GuestRam, MemError};
+use crate::mem::{GuestRam, HOLE_END, MemError};
 use crate::trace::Probe;
 use crate::vm::{
     DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Segments, Vcpu, VcpuNotice,
@@ -109,7 +109,7 @@ impl Board {
         let mut bus = Bus::new();
         let deadlines = Arc::clone(&plugs.deadlines);
         bus.on_deadline(move |at| deadlines.arm(at));
-        let devices: [Box<dyn Device>; 9] = [
+        let devices: [Box<dyn Device>; 10] = [
             Box::new(Serial::new(
                 lines.line(Some(layout::GSI_SERIAL.into())),
                 plugs.console,
@@ -125,6 +125,11 @@ impl Board {
             Box::new(Port92::new()),
             Box::new(PostCode::new()),
             Box::new(Pvpanic),
+            Box::new(Rtc::new(
+                lines.line(Some(layout::GSI_RTC.into())),
+                Arc::clone(&clock) as Arc<dyn Clock>,
+                cmos_memory(&ram),
+            )),
             Box::new(I8042::new(
                 lines.line(Some(layout::GSI_KEYBOARD.into())),
                 lines.line(Some(layout::GSI_MOUSE.into())),
@@ -279,6 +284,20 @@ fn make_vcpus(vm: &Vm) -> Result<Vec<Vcpu>, BoardError> {
         vcpus.push(vcpu);
     }
     Ok(vcpus)
+}
+
+fn cmos_memory(ram: &GuestRam) -> CmosMemory {
+    let bytes = |below: bool| {
+        let half = ram
+            .regions()
+            .iter()
+            .filter(|r| (r.base < HOLE_END) == below);
+        half.map(|r| r.len).sum()
+    };
+    CmosMemory {
+        below_4g: bytes(true),
+        above_4g: bytes(false),
+    }
 }
 
 /// The board as ACPI describes it.

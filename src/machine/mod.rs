@@ -2,6 +2,7 @@
 
 mod board;
 mod console;
+pub mod control;
 mod deadline;
 mod desk;
 mod end;

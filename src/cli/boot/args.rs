@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::boot::Protocol;
+use crate::cli::lab::LabArgs;
 use crate::cli::values::{Pair, Size, Span};
 use crate::machine::{EscapeKey, OnOops, OnReboot};
 use crate::mem::HugePages;
@@ -93,6 +94,9 @@ pub(crate) struct BootArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) lab: LabArgs,
     /// Run a program of the guest without a shell and end with its status
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -195,6 +199,7 @@ impl BootArgs {
             name: self.name.or(below.name),
             bisect: self.bisect || below.bisect,
             config: self.config,
+            lab: self.lab,
             command: if self.command.is_empty() && !says {
                 below.command
             } else {

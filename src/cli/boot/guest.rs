@@ -9,7 +9,7 @@ use rustix::fs::MemfdFlags;
 use crate::boot::Image;
 use crate::boot::payload::{self, Payload};
 use crate::chipset::DebugExitMode;
-use crate::kernels::{self, Cache};
+use crate::kernels::{self, Cache, Kernel};
 use crate::machine::Spec;
 
 use super::args::BootArgs;
@@ -20,7 +20,7 @@ use crate::cli::Failure;
 use crate::cli::values::Size;
 
 /// What a guest gets unless told.
-const MEMORY: u64 = 256 << 20;
+pub(super) const MEMORY: u64 = 256 << 20;
 /// The default command line: a console, and a panic that ends the run at once.
 const CMDLINE: &str = "console=ttyS0 panic=-1";
 
@@ -99,17 +99,7 @@ fn unpack(payload: &Payload) -> Result<Image, Failure> {
 }
 
 fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
-    let cache = Cache::from_env().map_err(of_kernels)?;
-    let (kernel, from) = match &args.kernel {
-        Some(name) => (
-            kernels::locate(&cache, name).map_err(of_kernels)?,
-            String::new(),
-        ),
-        None => {
-            let (kernel, origin) = kernels::default_kernel().map_err(of_kernels)?;
-            (kernel, format!(", {origin}"))
-        }
-    };
+    let (kernel, from) = find_kernel(args)?;
     let image = Image::open(&kernel.image).map_err(Failure::usage)?;
     let version = kernel
         .version
@@ -130,7 +120,7 @@ fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
         None => {
             let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;
             (
-                inside::initramfs(args, &cache, &kernel)?,
+                inside::initramfs(args, &kernel)?,
                 DebugExitMode::Report,
                 parcels,
             )
@@ -155,6 +145,23 @@ fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
         interactive,
         parcels,
     })
+}
+
+/// The kernel that is named, or the one to boot when none is; and where the latter came from.
+pub(super) fn find_kernel(args: &BootArgs) -> Result<(Kernel, String), Failure> {
+    match &args.kernel {
+        Some(name) => {
+            let cache = Cache::from_env().map_err(of_kernels)?;
+            Ok((
+                kernels::locate(&cache, name).map_err(of_kernels)?,
+                String::new(),
+            ))
+        }
+        None => {
+            let (kernel, origin) = kernels::default_kernel().map_err(of_kernels)?;
+            Ok((kernel, format!(", {origin}")))
+        }
+    }
 }
 
 /// What the options say of any guest.

@@ -6,17 +6,13 @@ use rustix::termios::tcgetwinsize;
 
 use crate::boot::initramfs;
 use crate::boot::job::{Action, Job, Terminal};
-use crate::kernels::{Cache, Kernel, modules};
+use crate::kernels::{Kernel, modules};
 
 use super::args::BootArgs;
 use crate::cli::Failure;
 
 /// Builds the initramfs that the options ask for.
-pub(super) fn initramfs(
-    args: &BootArgs,
-    cache: &Cache,
-    kernel: &Kernel,
-) -> Result<Vec<u8>, Failure> {
+pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel) -> Result<Vec<u8>, Failure> {
     let action = match (&args.exec, args.shell, args.command.is_empty()) {
         (Some(script), ..) => Action::Script(script.clone().into_bytes()),
         (_, true, _) => Action::Shell,
@@ -31,7 +27,7 @@ pub(super) fn initramfs(
     // A program without a shell brings its own files; it still may call on the applets.
     let busybox = match action {
         Action::Nothing => None,
-        _ => Some(busybox(cache)?),
+        _ => Some(busybox()?),
     };
     let job = Job {
         terminal: args.shell.then(terminal),
@@ -68,6 +64,6 @@ fn terminal() -> Terminal {
     }
 }
 
-fn busybox(_cache: &Cache) -> Result<std::path::PathBuf, Failure> {
+fn busybox() -> Result<std::path::PathBuf, Failure> {
     Ok("/bin/busybox".into())
 }

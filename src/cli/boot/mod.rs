@@ -6,6 +6,7 @@ mod error;
 mod guest;
 mod inside;
 mod parcels;
+mod place;
 
 pub(crate) use args::BootArgs;
 
@@ -53,7 +54,10 @@ impl BootArgs {
             }
             return Ok(0);
         }
-        self.run_here(global)
+        match place::elsewhere(&self, global)? {
+            Some(status) => Ok(status),
+            None => self.run_here(global),
+        }
     }
 
     fn run_here(self, global: &Global) -> Result<u8, Failure> {
