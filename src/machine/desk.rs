@@ -11,10 +11,11 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::boot::job::INIT_FAILED;
 use crate::bus::{Clock, Effect};
-use crate::vm::VcpuEnd;
+use crate::vm::{FleetError, VcpuEnd};
 
 use super::board::Board;
 use super::console::{Console, Heard};
+use super::control::{ControlServer, Name, Place};
 use super::deadline::DeadlineTimer;
 use super::end::End;
 use super::escape::Escape;
@@ -22,9 +23,11 @@ use super::hex::Hex;
 use super::notice::{Notice, Post};
 use super::outcome::{Next, Outcome};
 use super::printk::Level;
+use super::run::RunError;
 use super::signals;
 use super::spec::Rules;
 use super::stdin::{Stdin, Typed};
+use super::verbs;
 use super::watch::Sighting;
 
 /// How often the run is looked at when nothing happens.
@@ -48,6 +51,15 @@ pub enum Standing {
     Paused,
     /// It is over; the vCPUs are paused.
     Over,
+}
+
+/// Where a run can be reached.
+#[derive(Debug)]
+pub struct Control {
+    /// The folder of sockets.
+    pub place: Place,
+    /// This run's name.
+    pub name: Name,
 }
 
 /// A run in progress.
@@ -106,19 +118,28 @@ impl Desk {
     ///
     /// # Errors
     /// When the event loop itself fails.
-    pub fn run(self) -> io::Result<Self> {
+    pub fn run(self, control: &Control) -> Result<Self, RunError> {
+        let name = control.name.as_str().to_owned();
         let desk = Rc::new(RefCell::new(self));
-        let failed = |e: event_manager::Error| io::Error::other(e.to_string());
+        let server = ControlServer::new(&control.place, &control.name, verbs::of(&desk, &name))?;
+        let failed = |e: event_manager::Error| RunError::Host {
+            what: "wait for events",
+            source: io::Error::other(e.to_string()),
+        };
         let mut manager =
             EventManager::<Rc<RefCell<dyn MutEventSubscriber>>>::new().map_err(failed)?;
-        let id = manager.add_subscriber(Rc::clone(&desk) as _);
+        manager.add_subscriber(Rc::clone(&desk) as _);
+        manager.add_subscriber(Rc::new(RefCell::new(server)) as _);
         desk.borrow().board.resume();
         while desk.borrow().standing != Standing::Over {
             manager.run().map_err(failed)?;
         }
-        manager.remove_subscriber(id).map_err(failed)?;
+        // The manager holds the desk and the verbs, which hold it too.
         drop(manager);
-        let desk = Rc::into_inner(desk).ok_or_else(|| io::Error::other("the desk is in use"))?;
+        let desk = Rc::into_inner(desk).ok_or_else(|| RunError::Host {
+            what: "take the run apart",
+            source: io::Error::other("something still holds its desk"),
+        })?;
         Ok(desk.into_inner())
     }
 
@@ -246,6 +267,47 @@ impl Desk {
                 Typed::Help => (self.say)(&self.stdin.help()),
             }
         }
+    }
+
+    /// Stops the guest until [`Desk::resume`].
+    ///
+    /// # Errors
+    /// When a vCPU does not come out of the guest.
+    pub fn pause(&mut self) -> Result<(), FleetError> {
+        if self.standing == Standing::Running {
+            self.console.hold_back(false);
+            self.board.pause()?;
+            self.console.hold_back(true);
+            self.standing = Standing::Paused;
+        }
+        Ok(())
+    }
+
+    /// Lets a paused guest go on.
+    pub fn resume(&mut self) {
+        if self.standing == Standing::Paused {
+            self.standing = Standing::Running;
+            self.board.resume();
+            self.due();
+        }
+    }
+
+    /// Where the run stands.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Since the run began.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Where effects go that no device asked for.
+    #[must_use]
+    pub fn sink(&self) -> Arc<Post> {
+        Arc::clone(&self.post)
     }
 
     /// The ends so far.

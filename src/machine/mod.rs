@@ -17,12 +17,13 @@ mod signals;
 mod spec;
 mod stdin;
 mod terminal;
+mod verbs;
 mod watch;
 
 pub use board::{Board, BoardError, Plugs};
 pub use console::{Console, ConsoleSink, ConsoleSummary, Heard};
 pub use deadline::DeadlineTimer;
-pub use desk::{Desk, Standing};
+pub use desk::{Control, Desk, Standing};
 pub use end::End;
 pub use escape::{Action, BadKey, Escape, EscapeKey};
 pub use hex::Hex;

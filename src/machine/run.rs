@@ -12,8 +12,9 @@ use crate::vm::Fleet;
 
 use super::board::{Board, BoardError, Plugs};
 use super::console::{Console, ConsoleSummary};
+use super::control::PlaceError;
 use super::deadline::DeadlineTimer;
-use super::desk::Desk;
+use super::desk::{Control, Desk};
 use super::notice::{Notice, Post};
 use super::outcome::Outcome;
 use super::spec::{Rules, Spec};
@@ -28,6 +29,8 @@ pub struct Connections {
     pub output: OwnedFd,
     /// Takes the results the guest sends.
     pub parcels: Box<dyn Parcels>,
+    /// Where it can be reached.
+    pub control: Control,
     /// Says something to the user while the run goes on.
     pub say: Box<dyn Fn(&str)>,
     /// Where events go.
@@ -43,6 +46,9 @@ pub enum RunError {
     /// The terminal.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] PlaceError),
     /// A descriptor or a thread the host did not give.
     #[error("cannot {what}")]
     Host {
@@ -111,7 +117,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     };
     let desk = Desk::new(board, post, deadlines, console, rules, to.say)
         .map_err(host("make the run's timer"))?;
-    let desk = desk.run().map_err(host("wait for events"))?;
+    let desk = desk.run(&to.control)?;
     let (board, console, outcome) = desk.into_parts();
     fleet.stop();
     drop(board);

@@ -13,6 +13,8 @@ use super::outcome::{OnOops, OnReboot};
 /// A machine to be built.
 #[derive(Debug)]
 pub struct Spec {
+    /// What `ps` calls the guest: the kernel or the payload.
+    pub title: String,
     /// vCPUs.
     pub cpus: usize,
     /// Guest RAM in bytes.
@@ -48,8 +50,6 @@ pub struct Rules {
     pub escape: EscapeKey,
     /// Whether standard input goes to the guest.
     pub input: bool,
-    /// Name of the control socket.
-    pub name: Option<String>,
     /// Where symbols may be found, best first.
     pub symbols: Vec<PathBuf>,
 }

@@ -62,6 +62,7 @@ pub(super) fn of_run(error: RunError) -> Failure {
             | BoardError::Memory(_)
             | BoardError::Vm(VmError::TooManyVcpus { .. }),
         ) => Failure::usage(error),
+        RunError::Control(_) => Failure::usage(error),
         RunError::Board(BoardError::Open(_)) => Failure::host(error),
         _ => Failure::internal(error),
     }

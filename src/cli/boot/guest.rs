@@ -34,10 +34,10 @@ pub(super) struct Guest {
     pub(super) parcels: Spool,
 }
 
-pub(super) fn prepare(args: &BootArgs) -> Result<Guest, Failure> {
+pub(super) fn prepare(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     match args.kernel.as_deref().and_then(|k| k.strip_prefix(':')) {
         Some(name) => of_payload(args, name),
-        None => of_linux(args),
+        None => of_linux(args, quiet),
     }
 }
 
@@ -69,6 +69,7 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     // argv[0] first, as a payload's command line is that of a program.
     let cmdline = [Some(payload.name.to_owned()), given].into_iter().flatten();
     let spec = Spec {
+        title: format!(":{}", payload.name),
         cmdline: cmdline.collect::<Vec<_>>().join(" "),
         debug_exit: DebugExitMode::Exit,
         ..plain(args, kernel)
@@ -98,7 +99,7 @@ fn unpack(payload: &Payload) -> Result<Image, Failure> {
     Image::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Failure::internal)
 }
 
-fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
+fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     let (kernel, from) = find_kernel(args)?;
     let image = Image::open(&kernel.image).map_err(Failure::usage)?;
     let version = kernel
@@ -120,7 +121,7 @@ fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
         None => {
             let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;
             (
-                inside::initramfs(args, &kernel)?,
+                inside::initramfs(args, &kernel, quiet)?,
                 DebugExitMode::Report,
                 parcels,
             )
@@ -133,6 +134,7 @@ fn of_linux(args: &BootArgs) -> Result<Guest, Failure> {
         (None, None) => CMDLINE.into(),
     };
     let spec = Spec {
+        title: kernel.name,
         cmdline,
         initrd: Some(initrd),
         debug_exit,
@@ -167,6 +169,7 @@ pub(super) fn find_kernel(args: &BootArgs) -> Result<(Kernel, String), Failure> 
 /// What the options say of any guest.
 fn plain(args: &BootArgs, kernel: Image) -> Spec {
     Spec {
+        title: String::new(),
         cpus: args.cpus.unwrap_or(1),
         memory: args.mem.unwrap_or(Size(MEMORY)).0,
         huge_pages: args.hugepages.map(Into::into).unwrap_or_default(),

@@ -1,18 +1,21 @@
 //! What the built-in initramfs holds, and what its init is asked to do.
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use rustix::termios::tcgetwinsize;
 
 use crate::boot::initramfs;
 use crate::boot::job::{Action, Job, Terminal};
-use crate::kernels::{Kernel, modules};
+use crate::kernels::{self, Cache, Kernel, modules};
 
 use super::args::BootArgs;
+use super::guest::of_kernels;
 use crate::cli::Failure;
+use crate::cli::progress::Bar;
 
 /// Builds the initramfs that the options ask for.
-pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel) -> Result<Vec<u8>, Failure> {
+pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result<Vec<u8>, Failure> {
     let action = match (&args.exec, args.shell, args.command.is_empty()) {
         (Some(script), ..) => Action::Script(script.clone().into_bytes()),
         (_, true, _) => Action::Shell,
@@ -27,7 +30,7 @@ pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel) -> Result<Vec<u8>, Fai
     // A program without a shell brings its own files; it still may call on the applets.
     let busybox = match action {
         Action::Nothing => None,
-        _ => Some(busybox()?),
+        _ => Some(busybox(quiet)?),
     };
     let job = Job {
         terminal: args.shell.then(terminal),
@@ -64,6 +67,7 @@ fn terminal() -> Terminal {
     }
 }
 
-fn busybox() -> Result<std::path::PathBuf, Failure> {
-    Ok("/bin/busybox".into())
+fn busybox(quiet: bool) -> Result<PathBuf, Failure> {
+    let cache = Cache::from_env().map_err(of_kernels)?;
+    kernels::busybox(&cache, &Bar::new(quiet)).map_err(Failure::host)
 }

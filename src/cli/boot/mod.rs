@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::boot::payload;
-use crate::machine::{Connections, End, EscapeKey, Finished, Rules, for_bisect, run};
+use crate::machine::control::{Name, Place};
+use crate::machine::{Connections, Control, End, EscapeKey, Finished, Rules, for_bisect, run};
 use crate::trace::Stream;
 
 use error::BootError;
@@ -61,16 +62,25 @@ impl BootArgs {
     }
 
     fn run_here(self, global: &Global) -> Result<u8, Failure> {
-        let guest = guest::prepare(&self)?;
+        let guest = guest::prepare(&self, global.quiet)?;
         if !global.quiet {
             out::say(&guest.origin);
         }
+        let name = self
+            .name
+            .as_deref()
+            .map_or_else(|| Ok(Name::generated()), str::parse);
+        let control = Control {
+            place: Place::find().map_err(Failure::host)?,
+            name: name.map_err(Failure::usage)?,
+        };
         let events = self.events.as_deref().map(Stream::to_path).transpose();
         let events = events.map_err(Failure::usage)?;
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(|source| Failure::internal(BootError::Stdout { source }))?;
         let spool = guest.parcels.reader().map_err(Failure::internal)?;
         let to = Connections {
+            control,
             output,
             parcels: Box::new(guest.parcels),
             say: Box::new(|words| out::say(words)),
@@ -98,7 +108,6 @@ impl BootArgs {
             interactive,
             escape: if interactive { keys } else { EscapeKey::NONE },
             input: true,
-            name: self.name.clone(),
             symbols: Vec::new(),
         }
     }

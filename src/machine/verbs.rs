@@ -1,0 +1,174 @@
+//! The machine's own verbs on the control socket.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use serde_json::{Map, Value, json};
+
+use crate::bus::{Effect, EffectSink, ResetKind};
+
+use super::control::{Reply, RunStatus, Verbs};
+use super::desk::{Desk, Standing};
+use super::end::End;
+use super::hex::Hex;
+
+/// status, pause, resume, regs, nmi, reset and stop of the run at `desk`.
+pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
+    let mut verbs = Verbs::new();
+    let name = name.to_owned();
+    let on = |call: fn(&mut Desk) -> Reply| {
+        let desk = Rc::clone(desk);
+        move || call(&mut desk.borrow_mut())
+    };
+    let at = Rc::clone(desk);
+    verbs.plain("status", "say what runs and how it stands", move || {
+        status(&at.borrow(), &name)
+    });
+    verbs.plain(
+        "pause",
+        "stop the vCPUs at an instruction boundary",
+        on(pause),
+    );
+    verbs.plain("resume", "let them go on", on(resume));
+    verbs.plain("reset", "press the reset button", on(reset));
+    verbs.plain("stop", "end the run with 76", on(stop));
+    let at = Rc::clone(desk);
+    verbs.add(
+        "regs",
+        "show registers, of all vCPUs or of those given",
+        move |words| regs(&at.borrow(), words),
+    );
+    let at = Rc::clone(desk);
+    verbs.add(
+        "nmi",
+        "send an NMI to all vCPUs or to those given",
+        move |words| nmi(&at.borrow(), words),
+    );
+    verbs
+}
+
+fn status(desk: &Desk, name: &str) -> Reply {
+    let spec = desk.board().spec();
+    let state = match desk.standing() {
+        Standing::Running => "running",
+        Standing::Paused => "paused",
+        Standing::Over => "over",
+    };
+    Reply::done(RunStatus {
+        name: name.into(),
+        pid: std::process::id(),
+        state: state.into(),
+        kernel: spec.title.clone(),
+        cpus: u32::try_from(spec.cpus).unwrap_or(u32::MAX),
+        memory_mib: spec.memory >> 20,
+        uptime_seconds: desk.uptime().as_secs_f64(),
+    })
+}
+
+fn pause(desk: &mut Desk) -> Reply {
+    match desk.pause() {
+        Ok(()) => Reply::nothing(),
+        Err(error) => Reply::failed(error.to_string()),
+    }
+}
+
+fn resume(desk: &mut Desk) -> Reply {
+    desk.resume();
+    Reply::nothing()
+}
+
+/// As the button does: what follows is the same as when the guest resets itself.
+fn reset(desk: &mut Desk) -> Reply {
+    desk.sink().apply(Effect::Reset(ResetKind::Cold));
+    Reply::nothing()
+}
+
+fn stop(desk: &mut Desk) -> Reply {
+    desk.note(End::Ctl);
+    Reply::nothing()
+}
+
+/// The vCPUs that `words` name, or all.
+fn chosen(desk: &Desk, words: &[String]) -> Result<Vec<u8>, Reply> {
+    let count = desk.board().fleet().len();
+    if words.is_empty() {
+        return Ok((0..=u8::MAX).take(count).collect());
+    }
+    let number = |word: &String| {
+        let number = word.parse().ok().filter(|n: &u8| usize::from(*n) < count);
+        let last = count.saturating_sub(1);
+        number.ok_or_else(|| Reply::usage(format!("{word:?} is no vCPU; they are 0 to {last}")))
+    };
+    words.iter().map(number).collect()
+}
+
+fn nmi(desk: &Desk, words: &[String]) -> Reply {
+    let chosen = match chosen(desk, words) {
+        Ok(chosen) => chosen,
+        Err(reply) => return reply,
+    };
+    for vcpu in chosen {
+        let sent = desk
+            .board()
+            .fleet()
+            .ask(vcpu, |vcpu| vcpu.nmi().map_err(|e| e.to_string()));
+        if let Err(error) = sent.map_err(|e| e.to_string()).and_then(|sent| sent) {
+            return Reply::failed(error);
+        }
+    }
+    Reply::nothing()
+}
+
+fn regs(desk: &Desk, words: &[String]) -> Reply {
+    let chosen = match chosen(desk, words) {
+        Ok(chosen) => chosen,
+        Err(reply) => return reply,
+    };
+    let mut rows = Vec::new();
+    for id in chosen {
+        let row = desk.board().fleet().ask(id, move |vcpu| {
+            let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
+            Ok::<_, crate::vm::VmError>(row(id, &regs, &sregs))
+        });
+        match row {
+            Ok(Ok(row)) => rows.push(row),
+            Ok(Err(error)) => return Reply::failed(error.to_string()),
+            Err(error) => return Reply::failed(error.to_string()),
+        }
+    }
+    Reply::done(rows)
+}
+
+fn row(id: u8, regs: &kvm_bindings::kvm_regs, sregs: &kvm_bindings::kvm_sregs) -> Value {
+    let mut row = Map::new();
+    row.insert("vcpu".into(), json!(id));
+    for (name, value) in [
+        ("rip", regs.rip),
+        ("rflags", regs.rflags),
+        ("rax", regs.rax),
+        ("rbx", regs.rbx),
+        ("rcx", regs.rcx),
+        ("rdx", regs.rdx),
+        ("rsi", regs.rsi),
+        ("rdi", regs.rdi),
+        ("rsp", regs.rsp),
+        ("rbp", regs.rbp),
+        ("r8", regs.r8),
+        ("r9", regs.r9),
+        ("r10", regs.r10),
+        ("r11", regs.r11),
+        ("r12", regs.r12),
+        ("r13", regs.r13),
+        ("r14", regs.r14),
+        ("r15", regs.r15),
+        ("cr0", sregs.cr0),
+        ("cr2", sregs.cr2),
+        ("cr3", sregs.cr3),
+        ("cr4", sregs.cr4),
+        ("efer", sregs.efer),
+        ("apic_base", sregs.apic_base),
+    ] {
+        row.insert(name.into(), json!(Hex(value)));
+    }
+    Value::Object(row)
+}
