@@ -339,11 +339,19 @@ mod tests {
         }
     }
 
+    /// What is wrong with each proper prefix of `image`, longest first.
+    fn prefixes(image: &[u8]) -> impl Iterator<Item = (usize, ImageFault)> {
+        let scratch = Scratch::new(image);
+        let file = File::options().write(true).open(&scratch.path).unwrap();
+        (0..image.len()).rev().map(move |len| {
+            file.set_len(len as u64).unwrap();
+            (len, Image::open(&scratch.path).unwrap_err().fault)
+        })
+    }
+
     #[test]
     fn every_prefix_of_a_bzimage_is_a_clean_error() {
-        let image = bzimage(b"the payload");
-        for len in 0..image.len() {
-            let fault = fault(&image[..len]);
+        for (len, fault) in prefixes(&bzimage(b"the payload")) {
             let clean = match len {
                 0 => matches!(fault, ImageFault::Empty),
                 // The letters M and MZ.
@@ -356,9 +364,7 @@ mod tests {
 
     #[test]
     fn every_prefix_of_a_vmlinux_is_a_clean_error() {
-        let image = vmlinux(&pvh_note(0x10_0020));
-        for len in 0..image.len() {
-            let fault = fault(&image[..len]);
+        for (len, fault) in prefixes(&vmlinux(&pvh_note(0x10_0020))) {
             assert!(
                 matches!(fault, ImageFault::Truncated { .. } | ImageFault::Empty),
                 "{len}: {fault}"

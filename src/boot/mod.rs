@@ -24,6 +24,7 @@ mod image;
 pub mod initramfs;
 #[path = "../../guest/job_abi.rs"]
 pub mod job;
+mod kallsyms;
 mod linux;
 mod load;
 mod load_error;
@@ -31,6 +32,7 @@ pub mod payload;
 mod place;
 mod plan;
 mod pvh;
+mod symbols;
 mod tables;
 pub mod vmlinux;
 
@@ -42,4 +44,5 @@ pub use image::{Image, Kind, Protocols};
 pub use load::{LoadRequest, Protocol, Start, load};
 pub use load_error::LoadError;
 pub use place::{Places, Span};
+pub use symbols::{Symbols, SymbolsError};
 pub use tables::{FlatTables, LongModeTables, write_flat_tables, write_long_mode_tables};
