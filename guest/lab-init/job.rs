@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 
@@ -14,7 +13,7 @@ use super::wire::{self, CHUNK, Frame, Job};
 use super::{Fallible, mounts, sys};
 
 /// Runs the job to its end and gives the last frame.
-pub fn run(job: &Job, ports: &mut Ports) -> Fallible<Frame> {
+pub(crate) fn run(job: &Job, ports: &mut Ports) -> Fallible<Frame> {
     let Some((program, arguments)) = job.argv.split_first() else {
         return Ok(Frame::Broken("there is no command to run".into()));
     };
@@ -38,8 +37,7 @@ pub fn run(job: &Job, ports: &mut Ports) -> Fallible<Frame> {
         }
     }
     let on_terminal = job.terminal != (0, 0);
-    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(move || sys::start_session(on_terminal)) };
+    sys::lead_session(&mut command, on_terminal);
     let plumbing = Plumbing::lay(&mut command, job)?;
 
     let child = match command.spawn() {
@@ -103,9 +101,7 @@ impl Plumbing {
         if errors.is_none() {
             command.stderr(slave.try_clone()?);
         }
-        command
-            .stdin(slave.try_clone()?)
-            .stdout(Stdio::from(slave));
+        command.stdin(slave.try_clone()?).stdout(Stdio::from(slave));
         Ok(Self {
             input: master.try_clone()?,
             output: master.try_clone()?,
@@ -118,7 +114,11 @@ impl Plumbing {
 /// Relays until the command has ended and everything it wrote is on its way.
 fn attend(pid: i32, plumbing: Plumbing, ports: &Ports) -> Fallible<u32> {
     let terminal = plumbing.terminal;
-    let end_of_input = if terminal.is_some() { &b"\x04"[..] } else { b"" };
+    let end_of_input = if terminal.is_some() {
+        &b"\x04"[..]
+    } else {
+        b""
+    };
     let from = ports.stdin.try_clone()?;
     thread::spawn(move || feed(from, plumbing.input, end_of_input));
 
@@ -190,12 +190,7 @@ fn pump(source: Option<File>, mut port: File, stopped: PipeReader) -> JoinHandle
 }
 
 /// What the caller asks for while the command runs.
-fn obey(
-    mut control: File,
-    pid: i32,
-    terminal: Option<File>,
-    mut stops: Vec<Option<PipeWriter>>,
-) {
+fn obey(mut control: File, pid: i32, terminal: Option<File>, mut stops: Vec<Option<PipeWriter>>) {
     while let Ok(frame) = Frame::receive(&mut control) {
         match frame {
             // The command leads a group of its own: a terminal's Ctrl-C goes to all of it.

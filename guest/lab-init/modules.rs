@@ -9,7 +9,7 @@ use super::{Failed, failed, sys};
 /// Modules that are open and not loaded yet, dependencies first. Open, because the root changes
 /// before the last of them is loaded.
 #[derive(Debug)]
-pub struct Modules(Vec<Module>);
+pub(crate) struct Modules(Vec<Module>);
 
 #[derive(Debug)]
 struct Module {
@@ -20,7 +20,7 @@ struct Module {
 
 impl Modules {
     /// Opens what a list in the initramfs names.
-    pub fn open(list: &str) -> Result<Self, Failed> {
+    pub(crate) fn open(list: &str) -> Result<Self, Failed> {
         let order = fs::read_to_string(list).map_err(failed(format!("cannot read {list}")))?;
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let open = |path: &str| {
@@ -35,7 +35,7 @@ impl Modules {
     }
 
     /// Loads them.
-    pub fn load(self) {
+    pub(crate) fn load(self) {
         const EEXIST: i32 = 17;
         for module in self.0 {
             let loaded = sys::load_module(&module.file, &module.parameters);

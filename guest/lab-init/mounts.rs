@@ -16,7 +16,7 @@ const NEW_ROOT: &str = "/newroot";
 const MESSAGE: u32 = 500 * 1024;
 
 /// /proc, /sys and /dev, for the modules and the ports.
-pub fn kernel_file_systems() -> Result<(), Failed> {
+pub(crate) fn kernel_file_systems() -> Result<(), Failed> {
     for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
         mount(kind, at, kind, 0, "")?;
     }
@@ -24,7 +24,7 @@ pub fn kernel_file_systems() -> Result<(), Failed> {
 }
 
 /// Puts the host's root together and moves into it.
-pub fn host_root() -> Fallible<()> {
+pub(crate) fn host_root() -> Fallible<()> {
     // Nothing outside changes while a command runs, or the command was told of it through a share:
     // the root may be cached without asking again.
     let options = format!("trans=virtio,version=9p2000.L,msize={MESSAGE},cache=loose");
@@ -55,8 +55,19 @@ pub fn host_root() -> Fallible<()> {
     make_dir("/dev/shm", 0o1777)?;
     mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777")?;
     make_dir("/dev/pts", 0o755)?;
-    mount("devpts", "/dev/pts", "devpts", 0, "mode=0620,ptmxmode=0666,gid=5")?;
-    for (name, number) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+    mount(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        0,
+        "mode=0620,ptmxmode=0666,gid=5",
+    )?;
+    for (name, number) in [
+        ("fd", ""),
+        ("stdin", "/0"),
+        ("stdout", "/1"),
+        ("stderr", "/2"),
+    ] {
         // devtmpfs of some kernels has them already.
         let _ = symlink(format!("/proc/self/fd{number}"), format!("/dev/{name}"));
     }
@@ -78,7 +89,7 @@ fn optional() {
 }
 
 /// Mounts each writable share over its own path, and makes the private directory of the user.
-pub fn shares(job: &wire::Job) -> Fallible<()> {
+pub(crate) fn shares(job: &wire::Job) -> Fallible<()> {
     for variable in &job.env {
         if let Some(dir) = variable.strip_prefix(b"XDG_RUNTIME_DIR=/run/") {
             let dir = Path::new("/run").join(OsStr::from_bytes(dir));
@@ -116,7 +127,7 @@ pub fn shares(job: &wire::Job) -> Fallible<()> {
 }
 
 /// Unmounts the shares, innermost first.
-pub fn let_go(job: &wire::Job) {
+pub(crate) fn let_go(job: &wire::Job) {
     for share in job.shares.iter().rev().filter(|s| s.file.is_empty()) {
         // Nothing is cached, so a share that is still in use loses nothing.
         let _ = sys::unmount(&share.dir);
@@ -126,10 +137,8 @@ pub fn let_go(job: &wire::Job) {
 fn make_dir(at: &str, mode: u32) -> Result<(), Failed> {
     let made = DirBuilder::new().recursive(true).create(at);
     // mkdir's mode passes through the umask; chmod's does not.
-    made.and_then(|()| {
-        fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(mode))
-    })
-    .map_err(failed(format!("cannot create {at}")))
+    made.and_then(|()| fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(mode)))
+        .map_err(failed(format!("cannot create {at}")))
 }
 
 fn mount(from: &str, at: &str, kind: &str, flags: u64, options: &str) -> Result<(), Failed> {

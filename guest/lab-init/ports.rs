@@ -9,17 +9,17 @@ use super::{Failed, failed, wire};
 
 /// The way to whoever started this machine.
 #[derive(Debug)]
-pub struct Ports {
-    pub control: File,
-    pub stdin: File,
-    pub stdout: File,
-    pub stderr: File,
+pub(crate) struct Ports {
+    pub(crate) control: File,
+    pub(crate) stdin: File,
+    pub(crate) stdout: File,
+    pub(crate) stderr: File,
 }
 
 impl Ports {
     /// Finds the ports by name. The kernel makes them when the device answers, a little after its
     /// driver is loaded.
-    pub fn open() -> Result<Self, Failed> {
+    pub(crate) fn open() -> Result<Self, Failed> {
         let deadline = Instant::now() + Duration::from_secs(20);
         Ok(Self {
             control: port(wire::CONTROL, deadline)?,

@@ -1,21 +1,27 @@
 //! The system calls the standard library has no name for, with safe signatures.
+#![expect(
+    unsafe_code,
+    reason = "init has no dependencies: the C library is called directly"
+)]
 
 use std::ffi::{CString, c_char, c_int, c_long, c_short, c_ulong, c_void};
 use std::fs::File;
 use std::io::{self, Error};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// `mount(2)` flags.
-pub const READ_ONLY: c_ulong = 1;
+pub(crate) const READ_ONLY: c_ulong = 1;
 /// No device files, no set-user-id: for shares.
-pub const NO_DEVICES: c_ulong = 4;
+pub(crate) const NO_DEVICES: c_ulong = 4;
 /// Bind a path to another.
-pub const BIND: c_ulong = 4096;
+pub(crate) const BIND: c_ulong = 4096;
 /// Move a mount.
-pub const MOVE: c_ulong = 8192;
+pub(crate) const MOVE: c_ulong = 8192;
 
-pub const SIGKILL: c_int = 9;
-pub const POLLIN: c_short = 1;
+pub(crate) const SIGKILL: c_int = 9;
+pub(crate) const POLLIN: c_short = 1;
 
 const SYS_FINIT_MODULE: c_long = 313;
 const TIOCGPTN: c_ulong = 0x8004_5430;
@@ -60,11 +66,11 @@ unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn sethostname(name: *const c_char, length: usize) -> c_int;
-    fn setsid() -> c_int;
-    fn kill(pid: c_int, signal: c_int) -> c_int;
+    safe fn setsid() -> c_int;
+    safe fn kill(pid: c_int, signal: c_int) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
-    fn reboot(how: c_int) -> c_int;
-    fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    safe fn reboot(how: c_int) -> c_int;
+    safe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
 }
 
@@ -80,7 +86,7 @@ fn c_string(bytes: &[u8]) -> io::Result<CString> {
 }
 
 /// `mount(2)`.
-pub fn mount_at(
+pub(crate) fn mount_at(
     source: &[u8],
     target: &[u8],
     kind: &str,
@@ -103,14 +109,14 @@ pub fn mount_at(
 }
 
 /// `umount2(2)` without flags: what was written reaches the host before it returns.
-pub fn unmount(target: &[u8]) -> io::Result<()> {
+pub(crate) fn unmount(target: &[u8]) -> io::Result<()> {
     let target = c_string(target)?;
     // SAFETY: a C string that outlives the call.
     checked(unsafe { umount2(target.as_ptr(), 0) }).map(drop)
 }
 
 /// `finit_module(2)`.
-pub fn load_module(file: &File, parameters: &str) -> io::Result<()> {
+pub(crate) fn load_module(file: &File, parameters: &str) -> io::Result<()> {
     let parameters = c_string(parameters.as_bytes())?;
     // SAFETY: an open file, a C string and no flags; the kernel keeps none of them.
     let result = unsafe { syscall(SYS_FINIT_MODULE, file.as_raw_fd(), parameters.as_ptr(), 0) };
@@ -121,18 +127,17 @@ pub fn load_module(file: &File, parameters: &str) -> io::Result<()> {
 }
 
 /// Names the machine.
-pub fn name_host(name: &str) -> io::Result<()> {
+pub(crate) fn name_host(name: &str) -> io::Result<()> {
     // SAFETY: pointer and length of one string.
     checked(unsafe { sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
 /// Sets `IFF_UP` on an interface.
-pub fn interface_up(name: &str) -> io::Result<()> {
+pub(crate) fn interface_up(name: &str) -> io::Result<()> {
     const AF_INET: c_int = 2;
     const SOCK_DGRAM: c_int = 2;
     const IFF_UP: c_short = 1;
-    // SAFETY: no pointers; the result is checked before it is owned.
-    let socket = checked(unsafe { socket(AF_INET, SOCK_DGRAM, 0) })?;
+    let socket = checked(socket(AF_INET, SOCK_DGRAM, 0))?;
     // SAFETY: fresh from socket(2), owned by nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let mut request = InterfaceFlags {
@@ -152,7 +157,7 @@ pub fn interface_up(name: &str) -> io::Result<()> {
 }
 
 /// Unlocks the other side of a pty and gives its number in `/dev/pts`.
-pub fn unlock_pty(master: &File) -> io::Result<u32> {
+pub(crate) fn unlock_pty(master: &File) -> io::Result<u32> {
     let mut number = 0u32;
     let unlocked: c_int = 0;
     // SAFETY: TIOCSPTLCK reads one int, TIOCGPTN writes one.
@@ -164,7 +169,7 @@ pub fn unlock_pty(master: &File) -> io::Result<u32> {
 }
 
 /// Sets a terminal's size; its foreground group gets SIGWINCH when that changes it.
-pub fn resize(terminal: &File, (rows, columns): (u16, u16)) -> io::Result<()> {
+pub(crate) fn resize(terminal: &File, (rows, columns): (u16, u16)) -> io::Result<()> {
     let size = WinSize {
         rows,
         columns,
@@ -174,27 +179,29 @@ pub fn resize(terminal: &File, (rows, columns): (u16, u16)) -> io::Result<()> {
     checked(unsafe { ioctl(terminal.as_raw_fd(), TIOCSWINSZ, &raw const size) }).map(drop)
 }
 
-/// Starts a session; with `terminal` file descriptor 0 becomes its controlling terminal. Between fork
-/// and exec: makes system calls and nothing else.
-pub fn start_session(terminal: bool) -> io::Result<()> {
-    // SAFETY: no pointers; file descriptor 0 is the command's own by now.
-    unsafe {
+/// Makes `command` lead a session of its own; on a `terminal` that is its standard input, with that
+/// as the controlling one.
+pub(crate) fn lead_session(command: &mut Command, terminal: bool) {
+    let lead = move || {
         checked(setsid())?;
         if terminal {
-            checked(ioctl(0, TIOCSCTTY, 0 as c_ulong))?;
+            // SAFETY: TIOCSCTTY takes a number, not a pointer.
+            checked(unsafe { ioctl(0, TIOCSCTTY, 0 as c_ulong) })?;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(lead) };
 }
 
 /// `kill(2)`; a group when negative, everybody but PID 1 when -1.
-pub fn signal(pid: i32, number: c_int) {
-    // SAFETY: no pointers. That nobody is left to hear it is not an error.
-    unsafe { kill(pid, number) };
+pub(crate) fn signal(pid: i32, number: c_int) {
+    // That nobody is left to hear it is not an error.
+    kill(pid, number);
 }
 
 /// Reaps whoever ended: its pid and wait status.
-pub fn reap() -> io::Result<(i32, c_int)> {
+pub(crate) fn reap() -> io::Result<(i32, c_int)> {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
     let pid = checked(unsafe { waitpid(-1, &raw mut status, 0) })?;
@@ -202,7 +209,7 @@ pub fn reap() -> io::Result<(i32, c_int)> {
 }
 
 /// Waits until one of two can be read or is hung up; says which.
-pub fn wait_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
+pub(crate) fn wait_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     let mut fds = [a, b].map(|fd| PollFd {
         fd: fd.as_raw_fd(),
         events: POLLIN,
@@ -214,9 +221,8 @@ pub fn wait_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> io::Result<(bool, 
 }
 
 /// Ends the machine.
-pub fn power_off() -> ! {
-    // SAFETY: no pointers.
-    unsafe { reboot(RB_POWER_OFF) };
+pub(crate) fn power_off() -> ! {
+    reboot(RB_POWER_OFF);
     loop {
         std::thread::park();
     }

@@ -9,31 +9,31 @@
 use std::io::{self, Error, ErrorKind, Read, Write};
 
 /// Port names, as the guest finds them in `/sys/class/virtio-ports/*/name`.
-pub const CONTROL: &str = "trapline.control";
+pub(crate) const CONTROL: &str = "trapline.control";
 /// The command's standard input.
-pub const STDIN: &str = "trapline.stdin";
+pub(crate) const STDIN: &str = "trapline.stdin";
 /// The command's standard output, or everything its terminal shows.
-pub const STDOUT: &str = "trapline.stdout";
+pub(crate) const STDOUT: &str = "trapline.stdout";
 /// The command's standard error.
-pub const STDERR: &str = "trapline.stderr";
+pub(crate) const STDERR: &str = "trapline.stderr";
 
 /// The 9p tag of the host's root.
-pub const ROOT_TAG: &str = "trapline.root";
+pub(crate) const ROOT_TAG: &str = "trapline.root";
 
 /// Where the initramfs lists the modules the lab works through: one path a line, in order.
-pub const MODULES_FIRST: &str = "/modules/first";
+pub(crate) const MODULES_FIRST: &str = "/modules/first";
 /// And those its command works with, loaded meanwhile.
-pub const MODULES_LATER: &str = "/modules/later";
+pub(crate) const MODULES_LATER: &str = "/modules/later";
 
 /// The most a stream carries in one chunk.
-pub const CHUNK: usize = 64 * 1024;
+pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// The most a frame carries: a command line and an environment are at most 2 MiB together (execve).
 const FRAME_MAX: usize = 4 * 1024 * 1024;
 
 /// One message on the control port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// To the lab, first and once: what to run.
     Run(Job),
     /// To the lab: send this signal to the command.
@@ -55,35 +55,35 @@ pub enum Frame {
 
 /// A command and what it is to find around it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// Program and arguments.
-    pub argv: Vec<Vec<u8>>,
+    pub(crate) argv: Vec<Vec<u8>>,
     /// The whole environment, `NAME=value`.
-    pub env: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
     /// Working directory.
-    pub cwd: Vec<u8>,
+    pub(crate) cwd: Vec<u8>,
     /// Writable shares, outermost first.
-    pub shares: Vec<Share>,
+    pub(crate) shares: Vec<Share>,
     /// The command gets a terminal of this many rows and columns; both zero: pipes.
-    pub terminal: (u16, u16),
+    pub(crate) terminal: (u16, u16),
     /// The terminal takes standard error too.
-    pub merge: bool,
+    pub(crate) merge: bool,
 }
 
 /// A directory that can be written, mounted over its own path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// Its 9p tag.
-    pub tag: Vec<u8>,
+    pub(crate) tag: Vec<u8>,
     /// The directory.
-    pub dir: Vec<u8>,
+    pub(crate) dir: Vec<u8>,
     /// Only this file in it is to be writable; empty: all of it.
-    pub file: Vec<u8>,
+    pub(crate) file: Vec<u8>,
 }
 
 impl Frame {
     /// Writes the frame in one piece.
-    pub fn send(&self, to: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn send(&self, to: &mut impl Write) -> io::Result<()> {
         let mut body = Vec::new();
         let kind = match self {
             Self::Run(job) => {
@@ -114,7 +114,7 @@ impl Frame {
     }
 
     /// Reads one frame.
-    pub fn receive(from: &mut impl Read) -> io::Result<Self> {
+    pub(crate) fn receive(from: &mut impl Read) -> io::Result<Self> {
         let mut kind = [0];
         from.read_exact(&mut kind)?;
         let length = length(from)?;
@@ -183,14 +183,14 @@ impl Job {
 }
 
 /// Writes one chunk of a stream; an empty one ends it.
-pub fn send_chunk(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn send_chunk(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let mut chunk = Vec::with_capacity(bytes.len() + 4);
     string(&mut chunk, bytes);
     to.write_all(&chunk)
 }
 
 /// Reads one chunk into `buffer` and gives its length; zero is the end of the stream.
-pub fn receive_chunk(from: &mut impl Read, buffer: &mut [u8; CHUNK]) -> io::Result<usize> {
+pub(crate) fn receive_chunk(from: &mut impl Read, buffer: &mut [u8; CHUNK]) -> io::Result<usize> {
     let length = length(from)?;
     let room = buffer
         .get_mut(..length)

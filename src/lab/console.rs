@@ -14,6 +14,8 @@ use super::error::Tail;
 const KEPT: usize = 256 * 1024;
 /// How many lines of it a message shows.
 const SHOWN: usize = 24;
+/// How many before a panic.
+const CONTEXT: usize = 6;
 
 /// A console being read.
 #[derive(Debug)]
@@ -82,10 +84,12 @@ fn last_lines(text: &str) -> String {
         .map(printable)
         .filter(|line| !line.trim().is_empty())
         .collect();
-    lines
-        .get(lines.len().saturating_sub(SHOWN)..)
-        .unwrap_or_default()
-        .join("\n")
+    // A panic says what it is first and where it was after.
+    let panic = lines.iter().position(|line| line.contains("Kernel panic"));
+    let start = panic.map_or(lines.len(), |at| at.saturating_sub(CONTEXT));
+    let start = start.min(lines.len().saturating_sub(SHOWN));
+    let shown = lines.iter().skip(start).take(SHOWN);
+    shown.cloned().collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -105,6 +109,18 @@ mod tests {
         assert!(tail.text.ends_with("\nthe end"), "{:?}", tail.text.len());
         assert_eq!(fs::read(&log).unwrap().len(), KEPT);
         assert_eq!(tail.log, Some(log));
+    }
+
+    #[test]
+    fn a_panic_is_shown_from_its_first_words() {
+        let line = |n: usize| match n {
+            30 => "BUG: why\n".to_owned(),
+            32 => "Kernel panic - not syncing\n".to_owned(),
+            n => format!("line {n}\n"),
+        };
+        let lines = last_lines(&(0..100).map(line).collect::<String>());
+        assert!(lines.contains("BUG: why\nline 31\nKernel panic"), "{lines}");
+        assert_eq!(lines.lines().count(), SHOWN);
     }
 
     #[test]

@@ -23,10 +23,6 @@ mod shares;
 mod signals;
 mod talk;
 mod terminal;
-#[expect(
-    unreachable_pub,
-    reason = "compiled as the root of a program too, where `pub` is right"
-)]
 #[path = "../../guest/lab-init/wire.rs"]
 mod wire;
 mod wires;
