@@ -7,17 +7,23 @@ mod deadline;
 mod desk;
 mod end;
 mod escape;
+mod footprint;
+mod hang;
 mod hex;
 pub mod layout;
 mod notice;
 mod outcome;
+mod postmortem;
 mod printk;
+mod report;
 mod run;
 mod signals;
 mod spec;
 mod stdin;
 mod terminal;
+mod timeline;
 mod verbs;
+mod walk;
 mod watch;
 
 pub use board::{Board, BoardError, Plugs};
@@ -26,11 +32,22 @@ pub use deadline::DeadlineTimer;
 pub use desk::{Control, Desk, Standing};
 pub use end::End;
 pub use escape::{Action, BadKey, Escape, EscapeKey};
+pub use footprint::Footprint;
+pub use hang::{Activity, Hang, HangWatch, Sample, Stuck, Verdict};
 pub use hex::Hex;
 pub use notice::{Notice, Post};
 pub use outcome::{Next, OnOops, OnReboot, Outcome, for_bisect};
+pub use postmortem::{
+    CodeLine, Evidence, Frame, Names, PostMortem, SegmentReport, StackWord, Symbol, VcpuFindings,
+    VcpuPicture, slide,
+};
 pub use printk::Level;
+pub use report::{
+    Booted, ConsoleReport, Counts, ExitTotals, MsrCount, Report, ReportError, ReportFile,
+};
 pub use run::{Connections, Finished, RunError, run};
 pub use spec::{Rules, Spec};
 pub use terminal::{RawTerminal, TerminalError, restore as restore_terminal};
+pub use timeline::{Mark, Step, Timeline, timing};
+pub use walk::{Found, Paging, Physical, Walk, WalkStep};
 pub use watch::{Alarm, AlarmCounts, Sighting, Watch};
