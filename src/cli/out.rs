@@ -56,6 +56,11 @@ pub fn say(text: impl Display) {
     );
 }
 
+/// A text of several lines on standard error, as it is.
+pub fn say_lines(text: impl Display) {
+    let _ = write_to(&mut io::stderr().lock(), &text);
+}
+
 /// Whether standard output is a screen that shows colours and its user wants them.
 #[must_use]
 pub fn colours() -> bool {

@@ -17,12 +17,14 @@ use crate::dma::Dma;
 use crate::mem::{GuestRam, HOLE_END, MemError};
 use crate::trace::Probe;
 use crate::vm::{
-    DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Segments, Vcpu, VcpuNotice,
-    VcpuState, Vm, VmError, VmSpec, VmState, cpuid,
+    DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Refusals, Segments, Vcpu,
+    VcpuNotice, VcpuState, Vm, VmError, VmSpec, VmState, cpuid,
 };
 
 use super::deadline::DeadlineTimer;
+use super::hex::Hex;
 use super::layout;
+use super::report::MsrCount;
 use super::spec::Spec;
 
 /// A board that could not be built, or a guest that could not be loaded.
@@ -78,6 +80,7 @@ pub struct Board {
     clock: Arc<HostClock>,
     input: SerialInput,
     msrs: Arc<DenyAll>,
+    entry: Entry,
     /// vCPUs and chips as they were before anything ran: what a reset goes back to.
     fresh: (Vec<VcpuState>, VmState),
 }
@@ -155,6 +158,7 @@ impl Board {
         let handler = Arc::clone(&msrs) as Arc<dyn MsrHandler>;
         fleet.start(vcpus, &port, &handler, &plugs.notice, probe)?;
         Ok(Self {
+            entry,
             spec,
             ram,
             vm,
@@ -240,16 +244,31 @@ impl Board {
         &self.input
     }
 
+    /// The protocol the guest was entered by.
+    #[must_use]
+    pub const fn protocol(&self) -> &'static str {
+        match self.entry.flat {
+            Flat::Long { .. } => "linux",
+            Flat::Protected { .. } => "pvh",
+        }
+    }
+
     /// What it was built from.
     #[must_use]
     pub const fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// MSR reads and writes that were refused.
+    /// MSR accesses that left the guest, all of them refused.
     #[must_use]
-    pub fn msrs_refused(&self) -> (u64, u64) {
-        self.msrs.counts()
+    pub fn msrs_refused(&self) -> Vec<MsrCount> {
+        let count = |(index, refusals): (u32, Refusals)| MsrCount {
+            index: Hex(index.into()),
+            reads: refusals.reads,
+            writes: refusals.writes,
+            refused: refusals.reads.saturating_add(refusals.writes),
+        };
+        self.msrs.counts().into_iter().map(count).collect()
     }
 }
 

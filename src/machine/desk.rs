@@ -19,14 +19,17 @@ use super::control::{ControlServer, Name, Place};
 use super::deadline::DeadlineTimer;
 use super::end::End;
 use super::escape::Escape;
+use super::hang::Verdict;
 use super::hex::Hex;
 use super::notice::{Notice, Post};
 use super::outcome::{Next, Outcome};
 use super::printk::Level;
+use super::pulse::Pulse;
 use super::run::RunError;
 use super::signals;
 use super::spec::Rules;
 use super::stdin::{Stdin, Typed};
+use super::timeline::{Step, Timeline};
 use super::verbs;
 use super::watch::Sighting;
 
@@ -76,6 +79,8 @@ pub struct Desk {
     stdin: Stdin,
     tick: TimerFd,
     say: Box<dyn Fn(&str)>,
+    pulse: Option<Pulse>,
+    timeline: Arc<Timeline>,
 }
 
 impl Desk {
@@ -90,12 +95,16 @@ impl Desk {
         console: Console,
         rules: Rules,
         say: Box<dyn Fn(&str)>,
+        timeline: Arc<Timeline>,
     ) -> io::Result<Self> {
         let mut tick = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         tick.reset(TICK, Some(TICK))
             .map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         let outcome = Outcome::new(rules.on_oops, rules.on_reboot);
         let stdin = Stdin::new(rules.input, Escape::new(rules.escape));
+        let pulse = rules
+            .hang
+            .map(|patience| Pulse::new(patience, Duration::ZERO));
         let room = Arc::clone(&post);
         board.input().on_room(move || room.put(Notice::InputRoom));
         Ok(Self {
@@ -111,6 +120,8 @@ impl Desk {
             stdin,
             tick,
             say,
+            pulse,
+            timeline,
         })
     }
 
@@ -130,6 +141,7 @@ impl Desk {
             EventManager::<Rc<RefCell<dyn MutEventSubscriber>>>::new().map_err(failed)?;
         manager.add_subscriber(Rc::clone(&desk) as _);
         manager.add_subscriber(Rc::new(RefCell::new(server)) as _);
+        desk.borrow().timeline.mark(Step::FirstRun);
         desk.borrow().board.resume();
         while desk.borrow().standing != Standing::Over {
             manager.run().map_err(failed)?;
@@ -163,7 +175,10 @@ impl Desk {
 
     fn reset(&mut self) {
         match self.board.reset() {
-            Ok(()) => self.board.resume(),
+            Ok(()) => {
+                self.restart_pulse();
+                self.board.resume();
+            }
             Err(error) => self.note(vmm(&error)),
         }
     }
@@ -241,6 +256,34 @@ impl Desk {
         {
             self.note(End::TimedOut { after });
         }
+        if self.standing == Standing::Running {
+            self.feel_pulse();
+        }
+    }
+
+    fn feel_pulse(&mut self) {
+        let now = self.started.elapsed();
+        let Some(pulse) = &mut self.pulse else { return };
+        match pulse.feel(now, self.board.fleet(), self.console.bytes()) {
+            Verdict::Fine => {}
+            Verdict::SendNmi(vcpus) => {
+                for vcpu in vcpus {
+                    // One that takes none is about to be judged anyway.
+                    let _ = self.board.fleet().ask(vcpu, |vcpu| vcpu.nmi());
+                }
+            }
+            Verdict::Hung(hang) => self.note(End::Hung {
+                place: hang.describe(|_| None),
+            }),
+        }
+    }
+
+    /// Guest time stood still or began anew: what happened before says nothing about a hang.
+    fn restart_pulse(&mut self) {
+        let now = self.started.elapsed();
+        if let Some(pulse) = &mut self.pulse {
+            pulse.restart(now);
+        }
     }
 
     fn due(&self) {
@@ -287,6 +330,7 @@ impl Desk {
     pub fn resume(&mut self) {
         if self.standing == Standing::Paused {
             self.standing = Standing::Running;
+            self.restart_pulse();
             self.board.resume();
             self.due();
         }

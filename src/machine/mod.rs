@@ -1,5 +1,6 @@
 //! The board: the only room that knows every device.
 
+mod aftermath;
 mod board;
 mod console;
 pub mod control;
@@ -15,6 +16,7 @@ mod notice;
 mod outcome;
 mod postmortem;
 mod printk;
+mod pulse;
 mod report;
 mod run;
 mod signals;
@@ -26,6 +28,7 @@ mod verbs;
 mod walk;
 mod watch;
 
+pub use aftermath::{FindSymbols, SymbolSource};
 pub use board::{Board, BoardError, Plugs};
 pub use console::{Console, ConsoleSink, ConsoleSummary, Heard};
 pub use deadline::DeadlineTimer;

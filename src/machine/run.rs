@@ -10,15 +10,20 @@ use crate::chipset::Parcels;
 use crate::trace::{Event, Probe, Stream, StreamError, StreamSummary};
 use crate::vm::Fleet;
 
+use super::aftermath::{FindSymbols, post_mortem};
 use super::board::{Board, BoardError, Plugs};
 use super::console::{Console, ConsoleSummary};
 use super::control::PlaceError;
 use super::deadline::DeadlineTimer;
 use super::desk::{Control, Desk};
+use super::footprint::Footprint;
 use super::notice::{Notice, Post};
 use super::outcome::Outcome;
+use super::postmortem::PostMortem;
+use super::report::{Counts, ExitTotals};
 use super::spec::{Rules, Spec};
 use super::terminal::{RawTerminal, TerminalError};
+use super::timeline::{Mark, Step, Timeline};
 
 /// How long standard output may stand still before the end of a run gives up on it.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +38,10 @@ pub struct Connections {
     pub control: Control,
     /// Says something to the user while the run goes on.
     pub say: Box<dyn Fn(&str)>,
+    /// When the run's steps happen; it began when Trapline did.
+    pub timeline: Arc<Timeline>,
+    /// Finds names for a post-mortem.
+    pub symbols: FindSymbols,
     /// Where events go.
     pub events: Option<Stream>,
 }
@@ -68,6 +77,16 @@ pub struct Finished {
     pub console: ConsoleSummary,
     /// What became of the events.
     pub events: Option<Result<StreamSummary, StreamError>>,
+    /// When its steps happened.
+    pub timeline: Vec<Mark>,
+    /// Memory at the end, with the guest's still mapped.
+    pub memory: Option<Footprint>,
+    /// The protocol the guest was entered by.
+    pub protocol: &'static str,
+    /// What was counted.
+    pub counts: Counts,
+    /// What was found after an end that was not in order.
+    pub post_mortem: Option<PostMortem>,
 }
 
 /// Builds the machine, runs it to its end, and takes it apart.
@@ -77,6 +96,7 @@ pub struct Finished {
 pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunError> {
     let host = |what| move |source| RunError::Host { what, source };
     let fleet = Fleet::new(spec.cpus);
+    let timeline = to.timeline;
     let life = to
         .events
         .as_ref()
@@ -85,8 +105,13 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         step: "start",
         note: None,
     });
-    let milestones = life.clone();
+    let (milestones, steps) = (life.clone(), Arc::clone(&timeline));
     let post = Post::new(fleet.clone(), move |step| {
+        match step {
+            "first_byte" => steps.mark(Step::FirstByte),
+            "init" => steps.mark(Step::Init),
+            _ => {}
+        }
         milestones.emit(|| Event::Life { step, note: None });
     });
     let post = Arc::new(post.map_err(host("make a descriptor to wake the main thread"))?);
@@ -115,10 +140,24 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     } else {
         None
     };
-    let desk = Desk::new(board, post, deadlines, console, rules, to.say)
-        .map_err(host("make the run's timer"))?;
+    let desk = Desk::new(
+        board,
+        post,
+        deadlines,
+        console,
+        rules,
+        to.say,
+        Arc::clone(&timeline),
+    )
+    .map_err(host("make the run's timer"))?;
     let desk = desk.run(&to.control)?;
+    timeline.mark(Step::End);
     let (board, console, outcome) = desk.into_parts();
+    let memory = Footprint::now();
+    let (counts, protocol) = (counts(&board), board.protocol());
+    let post_mortem = outcome
+        .wants_post_mortem()
+        .then(|| post_mortem(&board, console.last_lines(), to.symbols));
     fleet.stop();
     drop(board);
     let console = console.finish(OUTPUT_PATIENCE);
@@ -128,9 +167,35 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         note: None,
     });
     let events = to.events.map(Stream::finish);
+    let timeline = timeline.marks();
     Ok(Finished {
+        protocol,
         outcome,
         console,
         events,
+        timeline,
+        memory,
+        counts,
+        post_mortem,
     })
+}
+
+fn counts(board: &Board) -> Counts {
+    let mut exits = ExitTotals::default();
+    for vcpu in 0..u8::try_from(board.fleet().len()).unwrap_or(u8::MAX) {
+        if let Some(counts) = board.fleet().counts(vcpu) {
+            exits.add(&counts);
+        }
+    }
+    let (devices, unclaimed) = board.port().bus.counts();
+    let devices = devices
+        .into_iter()
+        .map(|(label, counts)| (label.to_owned(), counts))
+        .collect();
+    Counts {
+        exits,
+        devices,
+        unclaimed,
+        msrs: board.msrs_refused(),
+    }
 }

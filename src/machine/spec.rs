@@ -1,6 +1,5 @@
 //! What a machine is made of, before it is made.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::boot::{Image, Protocol};
@@ -50,6 +49,4 @@ pub struct Rules {
     pub escape: EscapeKey,
     /// Whether standard input goes to the guest.
     pub input: bool,
-    /// Where symbols may be found, best first.
-    pub symbols: Vec<PathBuf>,
 }

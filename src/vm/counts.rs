@@ -29,6 +29,13 @@ impl ExitCounts {
         );
     }
 
+    /// Those the guest made by itself: being looked at is not progress.
+    #[must_use]
+    pub fn useful(&self) -> u64 {
+        self.total()
+            .wrapping_sub(self.interrupted.load(Ordering::Relaxed))
+    }
+
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {

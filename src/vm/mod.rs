@@ -34,7 +34,7 @@ pub use entry::{Entry, Flat, Segments};
 pub use error::VmError;
 pub use fleet::{Fleet, FleetError, VcpuNotice, VcpuReport};
 pub use irqchip::KernelIrqchip;
-pub use msr::{DenyAll, MsrAnswer, MsrHandler, MsrReason};
+pub use msr::{DenyAll, MsrAnswer, MsrHandler, MsrReason, Refusals};
 pub use open::{CAPABILITIES, Capability, OpenError, capability, open};
 pub use state::{MSRS_OF_STATE, VcpuState, VmState};
 pub use vcpu::{Step, Vcpu, VcpuEnd};

@@ -273,6 +273,17 @@ impl Vcpu {
             .flatten())
     }
 
+    /// KVM_MP_STATE_*: whether it runs, is halted, or waits to be started.
+    ///
+    /// # Errors
+    /// [`VmError::Vcpu`].
+    pub fn mp_state(&self) -> Result<u32, VmError> {
+        let state = self.fd.get_mp_state();
+        Ok(state
+            .map_err(self.error("reading its state", "KVM_GET_MP_STATE"))?
+            .mp_state)
+    }
+
     /// Injects an NMI.
     ///
     /// # Errors

@@ -6,11 +6,11 @@ use std::os::fd::AsRawFd;
 
 use rustix::fs::MemfdFlags;
 
-use crate::boot::Image;
 use crate::boot::payload::{self, Payload};
+use crate::boot::{Image, Kind};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
-use crate::machine::Spec;
+use crate::machine::{Booted, Spec};
 
 use super::args::BootArgs;
 use super::error::BootError;
@@ -27,6 +27,8 @@ const CMDLINE: &str = "console=ttyS0 panic=-1";
 /// A guest ready to be built.
 pub(super) struct Guest {
     pub(super) spec: Spec,
+    /// The same for the report.
+    pub(super) booted: Booted,
     /// One line on what it is and where it came from.
     pub(super) origin: String,
     /// Whether a person sits at its console.
@@ -76,6 +78,7 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     };
     let origin = format!("payload :{}: {}", payload.name, payload.about);
     Ok(Guest {
+        booted: booted(&spec),
         spec,
         origin,
         interactive: false,
@@ -127,6 +130,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
             )
         }
     };
+    let release = kernel.version.clone();
     let cmdline = match (&args.cmdline, &args.append) {
         (Some(whole), None) => whole.clone(),
         (Some(whole), Some(more)) => format!("{whole} {more}"),
@@ -142,6 +146,10 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     };
     let interactive = args.shell || args.initrd.is_some();
     Ok(Guest {
+        booted: Booted {
+            version: release,
+            ..booted(&spec)
+        },
         spec,
         origin,
         interactive,
@@ -163,6 +171,24 @@ pub(super) fn find_kernel(args: &BootArgs) -> Result<(Kernel, String), Failure> 
             let (kernel, origin) = kernels::default_kernel().map_err(of_kernels)?;
             Ok((kernel, format!(", {origin}")))
         }
+    }
+}
+
+/// What the report says of a guest; the protocol is known when it is loaded.
+fn booted(spec: &Spec) -> Booted {
+    Booted {
+        kernel: spec.kernel.path().into(),
+        version: None,
+        format: match spec.kernel.kind() {
+            _ if spec.title.starts_with(':') => "payload",
+            Kind::BzImage => "bzimage",
+            Kind::Elf => "elf",
+        }
+        .into(),
+        protocol: String::new(),
+        cmdline: spec.cmdline.clone(),
+        cpus: u32::try_from(spec.cpus).unwrap_or(u32::MAX),
+        memory_mib: spec.memory >> 20,
     }
 }
 

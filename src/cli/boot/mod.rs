@@ -1,6 +1,7 @@
 //! `trapline boot`: the main job.
 
 mod args;
+mod conclude;
 mod config;
 mod error;
 mod guest;
@@ -13,11 +14,14 @@ pub(crate) use args::BootArgs;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::boot::payload;
 use crate::machine::control::{Name, Place};
-use crate::machine::{Connections, Control, End, EscapeKey, Finished, Rules, for_bisect, run};
+use crate::machine::{
+    Connections, Control, EscapeKey, ReportFile, Rules, Timeline, for_bisect, run,
+};
 use crate::trace::Stream;
 
 use error::BootError;
@@ -43,6 +47,7 @@ impl BootArgs {
     }
 
     fn run_to_status(mut self, global: &Global) -> Result<u8, Failure> {
+        let timeline = Arc::new(Timeline::new());
         if let Some(path) = self.config.take() {
             self = self.over(config::read(&path).map_err(Failure::usage)?);
         }
@@ -57,15 +62,17 @@ impl BootArgs {
         }
         match place::elsewhere(&self, global)? {
             Some(status) => Ok(status),
-            None => self.run_here(global),
+            None => self.run_here(global, timeline),
         }
     }
 
-    fn run_here(self, global: &Global) -> Result<u8, Failure> {
+    fn run_here(self, global: &Global, timeline: Arc<Timeline>) -> Result<u8, Failure> {
         let guest = guest::prepare(&self, global.quiet)?;
         if !global.quiet {
             out::say(&guest.origin);
         }
+        let report = self.json.as_deref().map(ReportFile::create).transpose();
+        let report = report.map_err(Failure::usage)?;
         let name = self
             .name
             .as_deref()
@@ -78,16 +85,19 @@ impl BootArgs {
         let events = events.map_err(Failure::usage)?;
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(|source| Failure::internal(BootError::Stdout { source }))?;
+        let booted = guest.booted;
         let spool = guest.parcels.reader().map_err(Failure::internal)?;
         let to = Connections {
             control,
+            timeline,
+            symbols: Box::new(|| None),
             output,
             parcels: Box::new(guest.parcels),
             say: Box::new(|words| out::say(words)),
             events,
         };
         let finished = run(guest.spec, self.rules(guest.interactive), to).map_err(error::of_run)?;
-        let mut status = conclude(&finished, global);
+        let mut status = conclude::conclude(finished, booted, report, &self, global);
         if let Some(spool) = spool
             && let Err(error) = parcels::unpack(spool, &self.get)
         {
@@ -108,33 +118,6 @@ impl BootArgs {
             interactive,
             escape: if interactive { keys } else { EscapeKey::NONE },
             input: true,
-            symbols: Vec::new(),
         }
     }
-}
-
-/// Says how the run ended, and gives its status.
-fn conclude(finished: &Finished, global: &Global) -> u8 {
-    let outcome = &finished.outcome;
-    let status = outcome.status();
-    let plain = |end: &End| matches!(end, End::PoweredOff | End::Rebooted);
-    for end in outcome.ends() {
-        if !(global.quiet || status == 0 && plain(end)) {
-            out::say(end);
-        }
-    }
-    match &finished.events {
-        Some(Ok(summary)) if summary.dropped > 0 => {
-            let (dropped, written) = (summary.dropped, summary.written);
-            out::say(format_args!(
-                "{dropped} events were dropped, {written} written"
-            ));
-        }
-        Some(Err(error)) => {
-            out::say(super::chain(error));
-            return Status::Internal as u8;
-        }
-        _ => {}
-    }
-    status
 }

@@ -1,0 +1,72 @@
+//! What is said of a run when it is over: to the user, and in the report.
+
+use crate::machine::{Booted, Finished, Report, ReportError, ReportFile, timing};
+
+use super::args::BootArgs;
+use crate::cli::{Global, Status, chain, out};
+
+/// Says how the run ended, writes the report, and gives the status.
+pub(super) fn conclude(
+    finished: Finished,
+    mut booted: Booted,
+    report: Option<ReportFile>,
+    args: &BootArgs,
+    global: &Global,
+) -> u8 {
+    let mut status = finished.outcome.status();
+    booted.protocol = finished.protocol.into();
+    if let Some(post_mortem) = &finished.post_mortem
+        && !global.quiet
+    {
+        out::say_lines(post_mortem);
+    }
+    if !global.quiet || status != 0 {
+        for line in finished.outcome.lines() {
+            out::say(line);
+        }
+    }
+    let mut events = None;
+    match &finished.events {
+        None => {}
+        Some(Ok(summary)) => {
+            events = Some(*summary);
+            if summary.dropped > 0 {
+                let (dropped, written) = (summary.dropped, summary.written);
+                out::say(format_args!(
+                    "{dropped} events were dropped, {written} written"
+                ));
+            }
+        }
+        Some(Err(error)) => {
+            out::say(chain(error));
+            status = Status::Internal as u8;
+        }
+    }
+    if args.timing {
+        out::say_lines(timing(&finished.timeline, finished.memory));
+    }
+    if let Some(file) = report
+        && let Err(error) = write(file, finished, booted, status, events)
+    {
+        out::say(chain(&error));
+        status = Status::Internal as u8;
+    }
+    status
+}
+
+fn write(
+    file: ReportFile,
+    finished: Finished,
+    booted: Booted,
+    status: u8,
+    events: Option<crate::trace::StreamSummary>,
+) -> Result<(), ReportError> {
+    let mut report = Report::new(booted, &finished.outcome, status);
+    report.timeline = finished.timeline;
+    report.memory = finished.memory;
+    report.counts = finished.counts;
+    report.console = (&finished.console).into();
+    report.events = events;
+    report.post_mortem = finished.post_mortem;
+    file.write(&report)
+}

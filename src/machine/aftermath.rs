@@ -1,0 +1,66 @@
+//! After a run that did not end in order: every vCPU looked at, with names where there are any.
+
+use std::ops::Range;
+
+use crate::mem::Gpa;
+use crate::vm::VmError;
+
+use super::board::Board;
+use super::postmortem::{Evidence, Names, PostMortem, VcpuPicture, slide};
+
+/// MSR LSTAR: where `syscall` goes.
+const LSTAR: u32 = 0xc000_0082;
+
+/// Names of a guest's kernel. Found only when they are needed: reading them costs more than many a
+/// run.
+pub trait SymbolSource {
+    /// The address of a symbol, as linked.
+    fn address_of(&self, name: &str) -> Option<u64>;
+    /// The symbol an address as linked lies in, and how far into it.
+    fn lookup(&self, address: u64) -> Option<(String, u64)>;
+}
+
+/// Finds the names, or does without.
+pub type FindSymbols = Box<dyn FnOnce() -> Option<Box<dyn SymbolSource>>>;
+
+/// What the vCPUs were doing. They are paused and their threads alive.
+pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols) -> PostMortem {
+    let count = u8::try_from(board.fleet().len()).unwrap_or(u8::MAX);
+    // A vCPU that does not answer is left out; the others still tell.
+    let pictures: Vec<_> = (0..count).filter_map(|id| picture(board, id)).collect();
+    let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
+    let symbols = find();
+    let Some(symbols) = symbols.as_deref() else {
+        return PostMortem::of(&pictures, console, &physical, &Names::none());
+    };
+    let moved = pictures.first().and_then(|first| {
+        let lstar = board
+            .fleet()
+            .ask(first.vcpu, |vcpu| vcpu.msr(LSTAR).ok().flatten());
+        let evidence = Evidence::gather(lstar.ok().flatten(), &first.sregs, &physical);
+        slide(&evidence, |name| symbols.address_of(name))
+    });
+    let lookup = |address| symbols.lookup(address);
+    let names = Names::new(&lookup, text(symbols), moved);
+    PostMortem::of(&pictures, console, &physical, &names)
+}
+
+/// The kernel's code, as its linker script marks it.
+fn text(symbols: &dyn SymbolSource) -> Range<u64> {
+    let at = |names: &[&str]| names.iter().find_map(|name| symbols.address_of(name));
+    at(&["_stext", "_text"]).unwrap_or(0)..at(&["_etext"]).unwrap_or(u64::MAX)
+}
+
+fn picture(board: &Board, id: u8) -> Option<VcpuPicture> {
+    let look = board.fleet().ask(id, move |vcpu| {
+        let last_exits = vcpu.recent().iter().map(ToString::to_string).collect();
+        let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
+        Ok::<_, VmError>(VcpuPicture {
+            vcpu: id,
+            regs,
+            sregs,
+            last_exits,
+        })
+    });
+    look.ok()?.ok()
+}
