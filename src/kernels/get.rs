@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::boot::vmlinux;
+
 use super::apt::{Apt, AptError, Record};
 use super::cache::Cache;
 use super::deb::{self, UnpackError};
@@ -149,6 +151,7 @@ pub fn get(
     let staging = Staging::new(cache)?;
     unpack(&apt, &packages, staging.path(), progress)?;
     let version = arrange(staging.path())?.ok_or_else(|| no_image(&[&image.package]))?;
+    extract(staging.path(), progress)?;
     let manifest = Manifest {
         name: format!("{flavour}-{}", series_of(&version)),
         version,
@@ -303,6 +306,24 @@ fn arrange(root: &Path) -> Result<Option<String>, KernelError> {
     }
     link_headers(root, &release)?;
     Ok(Some(release))
+}
+
+/// Adds the vmlinux, which starts faster and has the PVH entry. An image that does not give it up
+/// still boots, so that is no failure.
+fn extract(root: &Path, progress: &dyn Progress) -> Result<(), KernelError> {
+    progress.step("extracting the vmlinux");
+    let image = root.join("vmlinuz");
+    let bytes = fs::read(&image).map_err(KernelError::io("read", &image))?;
+    match vmlinux::extract(&bytes) {
+        Ok(elf) => {
+            let to = root.join("vmlinux");
+            fs::write(&to, elf).map_err(KernelError::io("write", to))
+        }
+        Err(error) => {
+            progress.warn(&format!("no vmlinux: {error}"));
+            Ok(())
+        }
+    }
 }
 
 /// Points everything that names the headers at `/usr/src` to where they lie.
