@@ -128,6 +128,8 @@ pub fn get(
         .first(&metas)
         .map_err(|source| GetError::NoFlavour { flavour, source })?;
     let mut packages = closure(&apt, vec![meta], &IMAGE_PARTS)?;
+    // The meta package itself is empty.
+    packages.retain(|r| !metas.contains(&&*r.package));
     let image = packages.iter().find(|r| release_of(&r.package).is_some());
     let image = image
         .or(packages.first())
