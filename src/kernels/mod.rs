@@ -12,6 +12,7 @@ mod default;
 mod error;
 mod get;
 mod kernel;
+mod layout;
 mod modinfo;
 pub mod modules;
 mod options;

@@ -148,14 +148,25 @@ pub fn build(
     }
 
     let staging = Staging::new(cache)?;
-    let make = Make::new(cache, &tree.dir, staging.path(), &name, request)?;
-    configure(&make, &asked, &tree, progress)?;
-    make.run(&["bzImage", "modules"], progress)?;
-    let kernel = collect(
-        cache, staging, &make, &tree, name, request, &asked, progress,
-    )?;
+    let job = Job {
+        make: Make::new(cache, &tree.dir, staging.path(), &name, request)?,
+        tree,
+        asked,
+        progress,
+    };
+    job.configure()?;
+    job.make.run(&["bzImage", "modules"], progress)?;
+    let version = job.collect(staging.path())?;
+    let manifest = Manifest {
+        name,
+        version,
+        flavour: flavour.into(),
+        suite: job.tree.suite,
+        package: job.tree.origin,
+        made_at: now(),
+    };
     Ok(Built {
-        kernel,
+        kernel: keep(cache, staging, &manifest)?,
         already: false,
     })
 }
@@ -179,84 +190,73 @@ fn there(
 ) -> Result<Option<Kernel>, KernelError> {
     let kernel = cache.list()?.into_iter().find(|k| k.name == name);
     let same = |k: &Kernel| {
-        let before = fs::read_to_string(cache.kernels().join(name).join(ASKED));
+        let before = read(&cache.kernels().join(name).join(ASKED));
         k.package.as_deref() == Some(&*tree.origin) && before.is_ok_and(|text| text == asked)
     };
     Ok(kernel.filter(|k| !tree.own && same(k)))
 }
 
-fn configure(
-    make: &Make,
-    asked: &str,
-    tree: &Tree,
-    progress: &dyn Progress,
-) -> Result<(), BuildError> {
-    progress.step("configuring");
-    make.run(&["tinyconfig"], progress)?;
-    let file = make.out().join(".config");
-    let tiny = fs::read_to_string(&file).map_err(KernelError::io("read", &file))?;
-    // The last line that sets an option wins.
-    fs::write(&file, format!("{tiny}\n{asked}")).map_err(KernelError::io("write", &file))?;
-    make.run(&["olddefconfig"], progress)?;
-    let options = config::not_kept(asked, &Options::read(&file)?);
-    if options.is_empty() {
-        return Ok(());
-    }
-    Err(BuildError::Options {
-        source_tree: tree.origin.clone(),
-        options,
-        log: make.log().into(),
-    })
+/// One build, from a source that is there to files that are kept.
+struct Job<'a> {
+    make: Make,
+    tree: Tree,
+    /// The options the kernel is to have.
+    asked: String,
+    progress: &'a dyn Progress,
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call site; the parts of one build"
-)]
-fn collect(
-    cache: &Cache,
-    staging: Staging,
-    make: &Make,
-    tree: &Tree,
-    name: String,
-    request: &BuildRequest<'_>,
-    asked: &str,
-    progress: &dyn Progress,
-) -> Result<Kernel, BuildError> {
-    let (root, out) = (staging.path(), make.out());
-    let file = out.join("include/config/kernel.release");
-    let version = fs::read_to_string(&file).map_err(KernelError::io("read", &file))?;
-    let version = version.trim().to_owned();
-    progress.step("installing modules");
-    make.run(&["modules_install"], progress)?;
-    for link in ["build", "source"] {
-        let link = root.join("lib/modules").join(&version).join(link);
-        if link.is_symlink() {
-            fs::remove_file(&link).map_err(KernelError::io("remove", &link))?;
+impl Job<'_> {
+    fn configure(&self) -> Result<(), BuildError> {
+        self.progress.step("configuring");
+        self.make.run(&["tinyconfig"], self.progress)?;
+        let file = self.make.out().join(".config");
+        let tiny = read(&file)?;
+        // The last line that sets an option wins.
+        fs::write(&file, format!("{tiny}\n{}", self.asked))
+            .map_err(KernelError::io("write", &file))?;
+        self.make.run(&["olddefconfig"], self.progress)?;
+        let options = config::not_kept(&self.asked, &Options::read(&file)?);
+        if options.is_empty() {
+            return Ok(());
         }
+        Err(BuildError::Options {
+            source_tree: self.tree.origin.clone(),
+            options,
+            log: self.make.log().into(),
+        })
     }
-    progress.step("keeping what modules need to build");
-    headers::collect(&tree.dir, out, &root.join("headers"))?;
-    for (from, to) in [
-        ("arch/x86/boot/bzImage", "vmlinuz"),
-        ("vmlinux", "vmlinux"),
-        ("System.map", "System.map"),
-        (".config", "config"),
-    ] {
-        let from = out.join(from);
-        fs::rename(&from, root.join(to)).map_err(KernelError::io("keep", &from))?;
+
+    /// Moves what is kept to `root` and removes the rest; gives the release.
+    fn collect(&self, root: &Path) -> Result<String, BuildError> {
+        let out = self.make.out();
+        let release = read(&out.join("include/config/kernel.release"))?
+            .trim()
+            .to_owned();
+        self.progress.step("installing modules");
+        self.make.run(&["modules_install"], self.progress)?;
+        for link in ["build", "source"] {
+            // They point into the build, which goes.
+            let link = root.join("lib/modules").join(&release).join(link);
+            if link.is_symlink() {
+                fs::remove_file(&link).map_err(KernelError::io("remove", &link))?;
+            }
+        }
+        self.progress.step("keeping what modules need to build");
+        headers::collect(&self.tree.dir, out, &root.join("headers"))?;
+        for (from, to) in [
+            ("arch/x86/boot/bzImage", "vmlinuz"),
+            ("vmlinux", "vmlinux"),
+            ("System.map", "System.map"),
+            (".config", "config"),
+        ] {
+            let from = out.join(from);
+            fs::rename(&from, root.join(to)).map_err(KernelError::io("keep", &from))?;
+        }
+        let asked = root.join(ASKED);
+        fs::write(&asked, &self.asked).map_err(KernelError::io("write", asked))?;
+        fs::remove_dir_all(out).map_err(KernelError::io("remove", out))?;
+        Ok(release)
     }
-    fs::write(root.join(ASKED), asked).map_err(KernelError::io("write", root.join(ASKED)))?;
-    fs::remove_dir_all(out).map_err(KernelError::io("remove", out))?;
-    let manifest = Manifest {
-        name,
-        version,
-        flavour: request.recipe.name().into(),
-        suite: tree.suite.clone(),
-        package: tree.origin.clone(),
-        made_at: now(),
-    };
-    Ok(keep(cache, staging, &manifest)?)
 }
 
 fn read(path: &Path) -> Result<String, KernelError> {
