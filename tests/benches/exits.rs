@@ -243,7 +243,7 @@ fn user_half(c: &mut Criterion) {
             probe.emit(|| Event::Life {
                 step: "bench",
                 note: None,
-            })
+            });
         });
     });
     group.finish();
