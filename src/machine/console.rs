@@ -44,6 +44,8 @@ pub enum Heard {
 #[derive(Debug, Default)]
 struct Buffer {
     bytes: Vec<u8>,
+    /// How many of them the watch has seen.
+    watched: usize,
     first: Option<Instant>,
     closed: bool,
     /// Nobody waits for room: the run pauses or ends.
@@ -51,13 +53,42 @@ struct Buffer {
     done: bool,
 }
 
-#[derive(Debug, Default)]
+type Tell = Box<dyn FnMut(Heard) + Send>;
+
+/// The watch and whom it tells. Locked before the buffer where both are, so that bytes are watched
+/// in their order whoever takes them out.
+struct Ear {
+    watch: Watch,
+    told_first: bool,
+    tell: Tell,
+}
+
+impl std::fmt::Debug for Ear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.watch.fmt(f)
+    }
+}
+
+impl Ear {
+    fn hear(&mut self, bytes: &[u8], first: Option<Instant>) {
+        let tell = &mut self.tell;
+        if !self.told_first
+            && let Some(at) = first
+        {
+            self.told_first = true;
+            tell(Heard::FirstByte(at));
+        }
+        self.watch.feed(bytes, |s| tell(Heard::Sighting(s)));
+    }
+}
+
+#[derive(Debug)]
 struct Shared {
+    ear: Mutex<Ear>,
     buffer: Mutex<Buffer>,
     filled: Condvar,
     emptied: Condvar,
     done: Condvar,
-    watch: Mutex<Watch>,
     total: AtomicU64,
     /// Standard output had its chance.
     abandon: AtomicBool,
@@ -68,8 +99,8 @@ impl Shared {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ear(&self) -> MutexGuard<'_, Ear> {
+        self.ear.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,11 +163,24 @@ impl Console {
     /// # Errors
     /// When the host gives no thread.
     pub fn start(out: OwnedFd, heard: impl FnMut(Heard) + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let ear = Ear {
+            watch: Watch::new(),
+            told_first: false,
+            tell: Box::new(heard),
+        };
+        let shared = Arc::new(Shared {
+            ear: Mutex::new(ear),
+            buffer: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            done: Condvar::new(),
+            total: AtomicU64::new(0),
+            abandon: AtomicBool::new(false),
+        });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("console".into())
-            .spawn(move || run(&theirs, &out, heard))?;
+            .spawn(move || run(&theirs, &out))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -158,7 +202,21 @@ impl Console {
     /// The last lines so far, oldest first.
     #[must_use]
     pub fn last_lines(&self) -> Vec<String> {
-        self.shared.watch().last_lines()
+        self.shared.ear().watch.last_lines()
+    }
+
+    /// Shows the watch everything printed so far, on this thread. A kernel that panics and resets
+    /// does both within the time that a batch gathers: whoever hears of the reset must have heard
+    /// of the panic.
+    pub fn catch_up(&self) {
+        let mut ear = self.shared.ear();
+        let mut buffer = self.shared.buffer();
+        let all = buffer.bytes.len();
+        let watched = std::mem::replace(&mut buffer.watched, all);
+        let bytes = buffer.bytes.get(watched..).unwrap_or_default().to_vec();
+        let first = buffer.first;
+        drop(buffer);
+        ear.hear(&bytes, first);
     }
 
     /// With `false`, a vCPU that waits for room goes on and none waits from then on: a vCPU that is
@@ -173,10 +231,10 @@ impl Console {
     #[must_use]
     pub fn finish(mut self, patience: Duration) -> ConsoleSummary {
         let lost = self.close(patience);
-        let watch = self.shared.watch();
+        let ear = self.shared.ear();
         ConsoleSummary {
-            last_lines: watch.last_lines(),
-            alarms: watch.counts(),
+            last_lines: ear.watch.last_lines(),
+            alarms: ear.watch.counts(),
             bytes: self.bytes(),
             lost,
         }
@@ -221,34 +279,32 @@ impl Drop for Done<'_> {
     }
 }
 
-fn run(shared: &Shared, out: &OwnedFd, mut heard: impl FnMut(Heard)) -> u64 {
+fn run(shared: &Shared, out: &OwnedFd) -> u64 {
     let _done = Done(shared);
     let mut lost = 0;
     let mut gone = false;
     let mut batch = Vec::with_capacity(BATCH);
-    let mut told_first = false;
-    while let Some(first) = next_batch(shared, &mut batch) {
-        if !told_first && let Some(at) = first {
-            told_first = true;
-            heard(Heard::FirstByte(at));
-        }
-        // Before the write: a standard output that stands still must not hide a panic.
-        shared.watch().feed(&batch, |s| heard(Heard::Sighting(s)));
+    while gather(shared) {
+        take(shared, &mut batch);
         if gone {
             lost += batch.len() as u64;
         } else if let Err((left, error)) = write_out(shared, out, &batch) {
             lost += left as u64;
             gone = true;
-            heard(Heard::Gone(error));
+            (shared.ear().tell)(Heard::Gone(error));
         }
         batch.clear();
     }
-    shared.watch().finish(|s| heard(Heard::Sighting(s)));
+    let ear = &mut *shared.ear();
+    let tell = &mut ear.tell;
+    ear.watch.finish(|s| tell(Heard::Sighting(s)));
+    // Serial ports may outlive the console; what it told does not hang on them.
+    ear.tell = Box::new(drop);
     lost
 }
 
-/// Swaps the buffer's content into the empty `batch`; none when it is closed and empty.
-fn next_batch(shared: &Shared, batch: &mut Vec<u8>) -> Option<Option<Instant>> {
+/// Waits for a batch. Returns false when the buffer is closed and empty.
+fn gather(shared: &Shared) -> bool {
     let buffer = shared.buffer();
     let waited = shared
         .filled
@@ -257,15 +313,21 @@ fn next_batch(shared: &Shared, batch: &mut Vec<u8>) -> Option<Option<Instant>> {
     let gathered = shared
         .filled
         .wait_timeout_while(buffer, GATHER, |b| b.bytes.len() < BATCH && !b.closed);
-    let (mut buffer, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-    if buffer.bytes.is_empty() {
-        return None;
-    }
+    let (buffer, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+    !buffer.bytes.is_empty()
+}
+
+/// Swaps the buffer's content into the empty `batch` and shows it to the watch. Before it is
+/// written: a standard output that stands still must not hide a panic.
+fn take(shared: &Shared, batch: &mut Vec<u8>) {
+    let mut ear = shared.ear();
+    let mut buffer = shared.buffer();
     std::mem::swap(&mut buffer.bytes, batch);
+    let watched = std::mem::take(&mut buffer.watched);
     let first = buffer.first;
     drop(buffer);
     shared.emptied.notify_all();
-    Some(first)
+    ear.hear(batch.get(watched..).unwrap_or_default(), first);
 }
 
 /// Writes everything, or says how many bytes were left and why.
@@ -414,6 +476,29 @@ mod tests {
         let summary = console.finish(Duration::from_millis(20));
         assert!(summary.lost > 0 && summary.lost < summary.bytes);
         drop(read);
+    }
+
+    #[test]
+    fn whoever_catches_up_has_heard_everything_once() {
+        let (_read, write) = pipe();
+        let (console, hear) = start(write);
+        let mut sink = console.sink();
+        for n in 0..200 {
+            let line = format!("[{n:5}.000000] Kernel panic - not syncing: {n}\n");
+            sink.write_all(line.as_bytes()).unwrap();
+            console.catch_up();
+            let wanted = format!("Kernel panic - not syncing: {n}");
+            let told: Vec<Heard> = hear.try_iter().collect();
+            let panics: Vec<&str> = told
+                .iter()
+                .filter_map(|h| match h {
+                    Heard::Sighting(Sighting::Alarm(alarm)) => Some(alarm.line.as_str()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(panics, [wanted]);
+        }
+        assert_eq!(console.finish(Duration::from_secs(30)).alarms.panics, 200);
     }
 
     #[test]
