@@ -58,6 +58,7 @@ static ALL: &[Payload] = payloads! {
     "exit", "ends with the status it is given: -a 7", Ending::CommandLine;
     "poweroff", "switches off through ACPI", Ending::Status(0);
     "reset", "resets through port 0xcf9", Ending::Status(0);
+    "panic", "says that its kernel panicked, and resets at once", Ending::Status(70);
     "triple", "faults without an IDT", Ending::Status(71);
     "hang", "spins with interrupts off", Ending::Status(72);
     "halt", "halts with interrupts off", Ending::Status(72);

@@ -190,6 +190,7 @@ impl Desk {
         if let Err(error) = self.board.pause() {
             self.outcome.note(vmm(&error));
         }
+        self.hear_out();
         while let Some(notice) = self.post.take() {
             self.heed(notice);
         }
@@ -197,10 +198,30 @@ impl Desk {
 
     fn heed(&mut self, notice: Notice) {
         match notice {
-            Notice::Vcpu(vcpu, end) => self.note(of_vcpu(vcpu, end)),
-            Notice::Effect(effect) => self.effect(effect),
+            Notice::Vcpu(vcpu, end) => {
+                let end = match (end, self.pulse.as_ref().and_then(Pulse::suspected)) {
+                    // A guest that hangs without a handler for our NMI fell over it.
+                    (VcpuEnd::TripleFault, Some(hang)) => End::Hung {
+                        place: hang.describe(|_| None),
+                    },
+                    (end, _) => of_vcpu(vcpu, end),
+                };
+                self.note(end);
+            }
+            Notice::Effect(effect) => {
+                self.hear_out();
+                self.effect(effect);
+            }
             Notice::Console(heard) => self.heard(heard),
             Notice::InputRoom => {}
+        }
+    }
+
+    /// Heeds everything printed so far. A kernel that panics and resets at once has printed first.
+    fn hear_out(&mut self) {
+        self.console.catch_up();
+        while let Some(heard) = self.post.take_heard() {
+            self.heard(heard);
         }
     }
 
@@ -234,7 +255,7 @@ impl Desk {
                 Level::Warning => {}
             },
             Heard::Sighting(Sighting::ReportEnds) => {
-                if self.settle_until.is_some() {
+                if self.settle_until.is_some() && self.standing != Standing::Over {
                     self.stop();
                 }
             }

@@ -58,6 +58,8 @@ pub struct Sample {
     pub user: bool,
     /// Exits it made since the look before, those for looking not counted.
     pub exits: u64,
+    /// Its IDT reaches to vector 2. Without, an NMI would turn the hang into a triple fault.
+    pub takes_nmi: bool,
 }
 
 /// What is to be done now.
@@ -102,7 +104,8 @@ fn seconds<S: serde::Serializer>(after: &Duration, to: S) -> Result<S::Ok, S::Er
 impl Hang {
     /// One line; `symbol` names addresses where it can.
     pub fn describe(&self, symbol: impl Fn(u64) -> Option<String>) -> String {
-        let mut text = format!("no vCPU made progress for {:?}", self.after);
+        let after = self.after.as_secs_f64();
+        let mut text = format!("no vCPU made progress for {after:.1} s");
         for (index, stuck) in self.stuck.iter().enumerate() {
             text.push_str(if index == 0 { ": " } else { ", " });
             text.push_str(&stuck.to_string());
@@ -131,12 +134,12 @@ struct Track {
     high: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
     /// Nothing has moved since then.
     Still(Duration),
     /// An NMI was sent then; what it makes the kernel print is not progress.
-    Nmi { since: Duration, sent: Duration },
+    Nmi { sent: Duration, hang: Hang },
 }
 
 /// The judge.
@@ -178,21 +181,32 @@ impl HangWatch {
     pub fn look(&mut self, now: Duration, samples: &[Sample], printed: u64) -> Verdict {
         let travelled = self.track(samples);
         let exits = samples.iter().any(|s| s.exits > 0);
-        match self.stage {
-            Stage::Still(since) => {
+        match &self.stage {
+            &Stage::Still(since) => {
                 if travelled || exits || printed > 0 || all_wait(samples) {
                     self.restart(now);
                     self.track(samples);
                     return Verdict::Fine;
                 }
-                if now.saturating_sub(since) < self.patience {
+                let after = now.saturating_sub(since);
+                if after < self.patience {
                     return Verdict::Fine;
                 }
-                self.stage = Stage::Nmi { since, sent: now };
-                Verdict::SendNmi(started(samples))
+                let stuck = stuck(samples);
+                let hang = Hang { after, stuck };
+                let takers: Vec<u8> = samples
+                    .iter()
+                    .filter(|s| s.activity != Activity::NotStarted && s.takes_nmi)
+                    .map(|s| s.vcpu)
+                    .collect();
+                if takers.is_empty() {
+                    return Verdict::Hung(hang);
+                }
+                self.stage = Stage::Nmi { sent: now, hang };
+                Verdict::SendNmi(takers)
             }
-            Stage::Nmi { since, sent } => {
-                let waited = now.saturating_sub(sent);
+            Stage::Nmi { sent, hang } => {
+                let waited = now.saturating_sub(*sent);
                 if waited < NMI_SETTLES {
                     self.tracks.clear();
                     return Verdict::Fine;
@@ -205,10 +219,20 @@ impl HangWatch {
                     return Verdict::Fine;
                 }
                 Verdict::Hung(Hang {
-                    after: now.saturating_sub(since),
+                    after: hang.after.saturating_add(waited),
                     stuck: stuck(samples),
                 })
             }
+        }
+    }
+
+    /// The hang, between the NMI and the verdict. A vCPU that falls over meanwhile fell over the
+    /// NMI.
+    #[must_use]
+    pub const fn suspected(&self) -> Option<&Hang> {
+        match &self.stage {
+            Stage::Nmi { hang, .. } => Some(hang),
+            Stage::Still(_) => None,
         }
     }
 
@@ -240,13 +264,6 @@ impl HangWatch {
         }
         travelled
     }
-}
-
-fn started(samples: &[Sample]) -> Vec<u8> {
-    let started = samples
-        .iter()
-        .filter(|s| s.activity != Activity::NotStarted);
-    started.map(|s| s.vcpu).collect()
 }
 
 /// Whether all vCPUs wait for something that can come.
@@ -288,6 +305,7 @@ mod tests {
             interrupts,
             user: false,
             exits: 0,
+            takes_nmi: true,
         }
     }
     fn halted(vcpu: u8, interrupts: bool) -> Sample {
@@ -436,6 +454,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_cannot_take_an_nmi_gets_none() {
+        let sample = Sample {
+            takes_nmi: false,
+            ..spins(0, 0x1000, false)
+        };
+        let (nmi, hung) = still(vec![sample, asleep(1)]);
+        assert_eq!((nmi, hung.map(|(second, _)| second)), (None, Some(10)));
+    }
+
+    #[test]
+    fn a_vcpu_that_falls_over_the_nmi_was_hung() {
+        let mut watch = HangWatch::new(PATIENCE, Duration::ZERO);
+        let samples = [spins(0, 0x1000, false)];
+        watch.look(Duration::ZERO, &samples, 0);
+        assert_eq!(watch.suspected(), None);
+        let verdict = watch.look(PATIENCE, &samples, 0);
+        assert_eq!(verdict, Verdict::SendNmi(vec![0]));
+        assert_eq!(watch.suspected().unwrap().stuck[0].rip, Hex(0x1000));
+    }
+
+    #[test]
     fn progress_starts_the_patience_again() {
         let (nmi, _) = minute(|second| (vec![spins(0, 0x1000, true)], u64::from(second == 8)));
         assert_eq!(nmi, Some(18));
@@ -475,7 +514,7 @@ mod tests {
         let symbol = |rip| (rip == 0x1000).then(|| "spin+0x0".to_owned());
         assert_eq!(
             hang.describe(symbol),
-            "no vCPU made progress for 10s: vCPU 0 spins at 0x1000 with interrupts off (spin+0x0), \
+            "no vCPU made progress for 10.0 s: vCPU 0 spins at 0x1000 with interrupts off (spin+0x0), \
              vCPU 1 is halted at 0x2000 with interrupts off"
         );
     }

@@ -84,6 +84,16 @@ impl Post {
             .unwrap_or_else(PoisonError::into_inner)
             .pop_front()
     }
+
+    /// Takes the oldest thing heard on the console, whatever else is older.
+    pub fn take_heard(&self) -> Option<Heard> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = queue.iter().position(|n| matches!(n, Notice::Console(_)))?;
+        match queue.remove(at) {
+            Some(Notice::Console(heard)) => Some(heard),
+            _ => None,
+        }
+    }
 }
 
 impl EffectSink for Post {

@@ -6,7 +6,8 @@ use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE};
 
 use crate::vm::{Fleet, Vcpu, VmError};
 
-use super::hang::{Activity, HangWatch, Sample, Verdict};
+use super::hang::{Activity, Hang, HangWatch, Sample, Verdict};
+use super::walk::EFER_LMA;
 
 /// RFLAGS.IF.
 const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -38,6 +39,11 @@ impl Pulse {
         self.next = now;
     }
 
+    /// The hang an NMI is being tried on.
+    pub(super) const fn suspected(&self) -> Option<&Hang> {
+        self.watch.suspected()
+    }
+
     /// Looks when it is time. A guest that prints or exits is well and is not disturbed for it.
     pub(super) fn feel(&mut self, now: Duration, fleet: &Fleet, printed: u64) -> Verdict {
         if now < self.next {
@@ -62,6 +68,12 @@ impl Pulse {
     }
 }
 
+/// The last byte of vector 2's gate: 16 bytes each in long mode, 8 before, 4 in real mode, where
+/// the limit is never smaller than all of them.
+const fn nmi_gate_end(efer: u64) -> u16 {
+    if efer & EFER_LMA != 0 { 47 } else { 23 }
+}
+
 fn sample(vcpu: &Vcpu, exits: u64) -> Result<Sample, VmError> {
     let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
     let activity = match vcpu.mp_state()? {
@@ -76,5 +88,6 @@ fn sample(vcpu: &Vcpu, exits: u64) -> Result<Sample, VmError> {
         interrupts: regs.rflags & INTERRUPT_FLAG != 0,
         user: sregs.cs.selector & RPL == RPL,
         exits,
+        takes_nmi: sregs.idt.limit >= nmi_gate_end(sregs.efer),
     })
 }

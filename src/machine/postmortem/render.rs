@@ -119,12 +119,32 @@ impl Display for VcpuFindings {
         }
         if !self.last_exits.is_empty() {
             writeln!(f, "  last exits, the newest below:")?;
-            for exit in &self.last_exits {
-                writeln!(f, "    {exit}")?;
-            }
+            write_exits(f, &self.last_exits)?;
         }
         Ok(())
     }
+}
+
+/// Printing is what most guests do before they die, and the console's last lines tell it better:
+/// runs of accesses to the serial port are one line.
+fn write_exits(f: &mut Formatter<'_>, exits: &[String]) -> fmt::Result {
+    for run in exits.chunk_by(|a, b| serial(a) && serial(b)) {
+        match run {
+            [exit] => writeln!(f, "    {exit}")?,
+            _ => writeln!(f, "    {} accesses to the serial port", run.len())?,
+        }
+    }
+    Ok(())
+}
+
+fn serial(exit: &str) -> bool {
+    let port = exit
+        .split(' ')
+        .nth(1)
+        .and_then(|port| port.strip_prefix("0x"))
+        .and_then(|port| u16::from_str_radix(port, 16).ok());
+    (exit.starts_with("in") || exit.starts_with("out"))
+        && port.is_some_and(|port| (0x3f8..=0x3ff).contains(&port))
 }
 
 impl VcpuFindings {
@@ -207,13 +227,22 @@ impl VcpuFindings {
                 32 => 8,
                 _ => 4,
             };
+            let mut repeats = false;
+            let mut before: Vec<String> = Vec::new();
             for row in self.stack.chunks(4) {
                 let Some(first) = row.first() else { continue };
                 let words: Vec<String> = row
                     .iter()
                     .map(|w| format!("{:0width$x}", w.value.0))
                     .collect();
-                writeln!(f, "     {:016x} {}", first.address.0, words.join(" "))?;
+                if words != before {
+                    writeln!(f, "     {:016x} {}", first.address.0, words.join(" "))?;
+                } else if !repeats {
+                    // As hexdump(1) does.
+                    writeln!(f, "     *")?;
+                }
+                repeats = words == before;
+                before = words;
             }
         }
         if self.backtrace.len() > 1 {

@@ -215,6 +215,25 @@ fn the_text_has_everything() {
     assert_eq!(json["kaslr_slide"], "0x0");
 }
 
+#[test]
+fn what_repeats_is_told_once() {
+    let read = memory(&[]);
+    let mut picture = machine(0x10_0000, 0x8000);
+    picture.last_exits = [
+        "inb 0x3fd -> 0x60",
+        "outb 0x3f8 <- 0x41",
+        "outb 0xcf9 <- 0x6",
+    ]
+    .map(String::from)
+    .into();
+    let text = VcpuFindings::of(&picture, &read, &Names::none()).to_string();
+    assert!(
+        text.contains("    2 accesses to the serial port\n    outb 0xcf9 <- 0x6\n"),
+        "{text}"
+    );
+    assert_eq!(text.matches("\n     *\n").count(), 1, "{text}");
+}
+
 proptest! {
     #[test]
     fn no_guest_is_too_strange(
