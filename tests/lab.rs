@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "lab/control.rs"]
+mod control;
 #[path = "lab/processes.rs"]
 mod processes;
 #[path = "lab/refusals.rs"]
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         streams::CASES,
         processes::CASES,
         terminal::CASES,
+        control::CASES,
         refusals::CASES,
         HARNESS,
     ];

@@ -5,7 +5,9 @@ mod job;
 mod modules;
 mod mounts;
 mod ports;
+mod switch;
 mod sys;
+mod tunnel;
 mod wire;
 
 use std::error::Error;
@@ -43,7 +45,10 @@ fn work() -> Fallible<()> {
     let placed = place(&task);
     let _ = later.join();
     let last = match placed {
-        Ok(()) => job::run(&task, &mut ports)?,
+        Ok(()) => {
+            tunnel::open(&task)?;
+            job::run(&task, &mut ports)?
+        }
         Err(error) => Frame::Broken(error.to_string()),
     };
     last.send(&mut ports.control)?;

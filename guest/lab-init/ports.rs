@@ -1,4 +1,4 @@
-//! The four virtio-serial ports.
+//! The virtio-serial ports.
 
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind};
@@ -6,6 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Failed, failed, wire};
+
+/// How long the kernel may take to make them.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The way to whoever started this machine.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ impl Ports {
     /// Finds the ports by name. The kernel makes them when the device answers, a little after its
     /// driver is loaded.
     pub(crate) fn open() -> Result<Self, Failed> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         Ok(Self {
             control: port(wire::CONTROL, deadline)?,
             stdin: port(wire::STDIN, deadline)?,
@@ -28,6 +31,11 @@ impl Ports {
             stderr: port(wire::STDERR, deadline)?,
         })
     }
+}
+
+/// Opens one port by name.
+pub(crate) fn open(name: &str) -> Result<File, Failed> {
+    port(name, Instant::now() + PATIENCE)
 }
 
 fn port(name: &str, deadline: Instant) -> Result<File, Failed> {

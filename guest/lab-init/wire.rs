@@ -1,7 +1,8 @@
 //! What the two ends of a lab say to each other. Compiled into both: into Trapline as part of
-//! `src/lab/`, and into the lab's init. Four virtio-serial ports carry it.
+//! `src/lab/`, and into the lab's init. Virtio-serial ports carry it.
 //!
 //! - [`CONTROL`] carries frames: a kind, a length, a payload.
+//! - [`TUNNEL`] carries pieces: a connection's number and a chunk.
 //! - [`STDIN`], [`STDOUT`] and [`STDERR`] carry chunks: a length and that many bytes. A chunk of no
 //!   bytes is the end of the stream, which a virtio-serial port cannot say by itself. Each stream has
 //!   its own port, so that a stream nobody reads holds up nothing but itself.
@@ -16,6 +17,9 @@ pub(crate) const STDIN: &str = "trapline.stdin";
 pub(crate) const STDOUT: &str = "trapline.stdout";
 /// The command's standard error.
 pub(crate) const STDERR: &str = "trapline.stderr";
+
+/// Connections to a socket of the command, made outside; only there when asked for.
+pub(crate) const TUNNEL: &str = "trapline.tunnel";
 
 /// The 9p tag of the host's root.
 pub(crate) const ROOT_TAG: &str = "trapline.root";
@@ -68,6 +72,8 @@ pub(crate) struct Job {
     pub(crate) terminal: (u16, u16),
     /// The terminal takes standard error too.
     pub(crate) merge: bool,
+    /// The socket of the command that connections from outside go to; empty: none.
+    pub(crate) socket: Vec<u8>,
 }
 
 /// A directory that can be written, mounted over its own path.
@@ -156,6 +162,7 @@ impl Job {
         let (rows, columns) = self.terminal;
         number(to, u32::from(rows) << 16 | u32::from(columns), 0);
         number(to, u32::from(self.merge), 0);
+        string(to, &self.socket);
     }
 
     fn decode(from: &mut &[u8]) -> io::Result<Self> {
@@ -178,6 +185,7 @@ impl Job {
             shares,
             terminal: (u16::from_be_bytes([r1, r0]), u16::from_be_bytes([c1, c0])),
             merge: take_number(from)? != 0,
+            socket: take_string(from)?,
         })
     }
 }
@@ -197,6 +205,25 @@ pub(crate) fn receive_chunk(from: &mut impl Read, buffer: &mut [u8; CHUNK]) -> i
         .ok_or_else(|| bad("a chunk is longer than any can be"))?;
     from.read_exact(room)?;
     Ok(length)
+}
+
+/// Writes one piece of a connection; an empty one ends it.
+pub(crate) fn send_piece(to: &mut impl Write, connection: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut piece = Vec::with_capacity(bytes.len() + 8);
+    number(&mut piece, connection, 0);
+    string(&mut piece, bytes);
+    to.write_all(&piece)
+}
+
+/// Reads one piece into `buffer`: its connection and its length.
+pub(crate) fn receive_piece(
+    from: &mut impl Read,
+    buffer: &mut [u8; CHUNK],
+) -> io::Result<(u32, usize)> {
+    let mut connection = [0; 4];
+    from.read_exact(&mut connection)?;
+    let length = receive_chunk(from, buffer)?;
+    Ok((u32::from_le_bytes(connection), length))
 }
 
 fn bad(what: &str) -> Error {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::choose::IN_LAB;
+use super::error::LabError;
 
 /// Variables a command in the lab finds as its caller has them; a `*` ends a prefix. The rest speaks
 /// of a machine the command is not on.
@@ -45,6 +46,17 @@ impl Command {
             cwd: None,
             env: Vec::new(),
         }
+    }
+
+    /// This process's own command line. In the lab it runs there: `TRAPLINE_IN_LAB` is set, whatever
+    /// `--in` says.
+    ///
+    /// # Errors
+    /// When the system does not say which program this is.
+    pub fn own() -> Result<Self, LabError> {
+        let program = env::current_exe().map_err(LabError::io("find this program"))?;
+        let arguments = env::args_os().skip(1);
+        Ok(Self::new([program.into()].into_iter().chain(arguments)))
     }
 
     /// The whole environment, `NAME=value`.

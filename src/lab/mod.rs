@@ -21,8 +21,11 @@ mod qemu;
 mod session;
 mod shares;
 mod signals;
+#[path = "../../guest/lab-init/switch.rs"]
+mod switch;
 mod talk;
 mod terminal;
+mod tunnel;
 #[path = "../../guest/lab-init/wire.rs"]
 mod wire;
 mod wires;
@@ -34,3 +37,4 @@ pub use error::LabError;
 pub use kernel::choose as choose_kernel;
 pub use options::{Accel, Options};
 pub use session::run;
+pub use tunnel::Tunnel;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::devices::Devices;
+use super::tunnel::Tunnel;
 
 /// Memory of a lab nobody asked anything of, and what a lab needs besides its guest's.
 pub(super) const GIB: u64 = 1 << 30;
@@ -37,6 +38,8 @@ pub struct Options {
     pub extra_devices: Vec<String>,
     /// Directories and files that can be written, and reach the host.
     pub writable: Vec<PathBuf>,
+    /// A socket of the command that can be reached from outside.
+    pub tunnel: Option<Tunnel>,
     /// How long the lab may take to start the command.
     pub start_limit: Duration,
     /// Shows the lab's own console on standard error while it runs.
@@ -54,6 +57,7 @@ impl Default for Options {
             devices: Devices::None,
             extra_devices: Vec::new(),
             writable: Vec::new(),
+            tunnel: None,
             start_limit: Duration::from_secs(120),
             show_console: false,
         }

@@ -83,6 +83,7 @@ pub(super) struct Wires<'a> {
     pub(super) stdin: BorrowedFd<'a>,
     pub(super) stdout: BorrowedFd<'a>,
     pub(super) stderr: BorrowedFd<'a>,
+    pub(super) tunnel: BorrowedFd<'a>,
     pub(super) initramfs: BorrowedFd<'a>,
 }
 
@@ -138,6 +139,7 @@ impl Plan<'_> {
             (wire::STDIN, self.wires.stdin),
             (wire::STDOUT, self.wires.stdout),
             (wire::STDERR, self.wires.stderr),
+            (wire::TUNNEL, self.wires.tunnel),
         ] {
             list.socket(name, fd);
             list.pair(
@@ -221,6 +223,7 @@ mod tests {
                 stdin: fd,
                 stdout: fd,
                 stderr: fd,
+                tunnel: fd,
                 initramfs: fd,
             },
         };

@@ -53,6 +53,11 @@ pub fn run(command: &Command, options: &Options) -> Result<Exit, LabError> {
             (0, 0)
         },
         merge: look.merge,
+        socket: options
+            .tunnel
+            .iter()
+            .flat_map(|tunnel| tunnel.inside.as_os_str().as_bytes().to_vec())
+            .collect(),
     };
 
     let (ours, theirs) = Ends::pair().map_err(LabError::io("create sockets"))?;
@@ -60,7 +65,11 @@ pub fn run(command: &Command, options: &Options) -> Result<Exit, LabError> {
     let log = cache.root().join("lab/console.log");
     let machine = Machine::new(child, ours.console, options.show_console, log);
     let outputs = [ours.stdout, ours.stderr];
-    Talk::new(ours.control, ours.stdin, outputs, look)?.hold(machine, job, options.start_limit)
+    let mut talk = Talk::new(ours.control, ours.stdin, outputs, look)?;
+    if let Some(tunnel) = &options.tunnel {
+        talk.dig(tunnel, ours.tunnel)?;
+    }
+    talk.hold(machine, job, options.start_limit)
 }
 
 /// Starts QEMU, which takes the far ends and the initramfs with it.
@@ -89,6 +98,7 @@ fn start(
             stdin: ends.stdin.as_fd(),
             stdout: ends.stdout.as_fd(),
             stderr: ends.stderr.as_fd(),
+            tunnel: ends.tunnel.as_fd(),
             initramfs: initramfs.as_fd(),
         },
     };

@@ -16,6 +16,7 @@ use super::machine::Machine;
 use super::pump::{self, Output};
 use super::signals;
 use super::terminal::{self, Streams};
+use super::tunnel::{self, Tunnel};
 use super::wire::{self, Frame, Job};
 use crate::machine::RawTerminal;
 
@@ -104,6 +105,16 @@ impl Talk {
             asked: None,
             deadline: None,
         })
+    }
+
+    /// Lets connections through to the command.
+    pub(super) fn dig(&mut self, tunnel: &Tunnel, port: UnixStream) -> Result<(), LabError> {
+        let listener = Arc::clone(&tunnel.listener);
+        let threads = tunnel::open(listener, port, self.stopped()?);
+        self.threads
+            .running
+            .extend(threads.map_err(LabError::io("copy a socket"))?);
+        Ok(())
     }
 
     /// Hands the command in and stays until its last word. QEMU has ended after it.

@@ -13,6 +13,7 @@ pub(super) struct Ends {
     pub(super) stdin: UnixStream,
     pub(super) stdout: UnixStream,
     pub(super) stderr: UnixStream,
+    pub(super) tunnel: UnixStream,
 }
 
 impl Ends {
@@ -20,13 +21,14 @@ impl Ends {
     pub(super) fn pair() -> io::Result<(Self, Self)> {
         let (console, control) = (UnixStream::pair()?, UnixStream::pair()?);
         let (stdin, stdout) = (UnixStream::pair()?, UnixStream::pair()?);
-        let stderr = UnixStream::pair()?;
+        let (stderr, tunnel) = (UnixStream::pair()?, UnixStream::pair()?);
         let ours = Self {
             console: console.0,
             control: control.0,
             stdin: stdin.0,
             stdout: stdout.0,
             stderr: stderr.0,
+            tunnel: tunnel.0,
         };
         let theirs = Self {
             console: console.1,
@@ -34,6 +36,7 @@ impl Ends {
             stdin: stdin.1,
             stdout: stdout.1,
             stderr: stderr.1,
+            tunnel: tunnel.1,
         };
         Ok((ours, theirs))
     }
@@ -45,6 +48,7 @@ impl Ends {
             self.stdin,
             self.stdout,
             self.stderr,
+            self.tunnel,
         ];
         all.into_iter().map(OwnedFd::from).collect()
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use client::{Client, ClientError, Run, runs};
-pub use place::{Name, NameError, Place, PlaceError};
+pub use place::{Listening, Name, NameError, Place, PlaceError};
 pub use server::ControlServer;
 pub use verbs::Verbs;
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::boot::payload;
-use crate::machine::control::{Name, Place};
+use crate::machine::control::Place;
 use crate::machine::{
     Connections, Control, EscapeKey, ReportFile, Rules, Timeline, for_bisect, run,
 };
@@ -73,13 +73,9 @@ impl BootArgs {
         }
         let report = self.json.as_deref().map(ReportFile::create).transpose();
         let report = report.map_err(Failure::usage)?;
-        let name = self
-            .name
-            .as_deref()
-            .map_or_else(|| Ok(Name::generated()), str::parse);
         let control = Control {
             place: Place::find().map_err(Failure::host)?,
-            name: name.map_err(Failure::usage)?,
+            name: place::name_of_run(&self)?,
         };
         let events = self.events.as_deref().map(Stream::to_path).transpose();
         let events = events.map_err(Failure::usage)?;

@@ -1,16 +1,22 @@
 //! Here, or in the lab: the same command line, run there.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::boot::Image;
 use crate::cli::values::Size;
 use crate::cli::{Failure, Global, Place, out};
-use crate::lab::{self, Command, Decision, Exit, Need, Options};
+use crate::lab::{self, Command, Decision, Exit, Need, Options, Tunnel};
+use crate::machine::control::{self, Listening, Name};
 
 use super::args::BootArgs;
 use super::guest;
+
+/// Tells the run in the lab which name it has.
+const NAME_INSIDE: &str = "TRAPLINE_RUN_NAME";
+/// Where that run's control socket lies.
+const RUNTIME_INSIDE: &str = "/run/trapline-lab";
 
 /// Runs the guest in a lab when it cannot run here; none when it is to run here.
 pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, Failure> {
@@ -35,26 +41,45 @@ pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, 
     let mut options = args.lab.apply(Options::for_guest(memory));
     options.writable = writable(args);
     options.show_console = global.verbose > 1;
-    let exit = lab::run(&Command::new(own_command_line()?), &options)?;
-    Ok(Some(match exit {
-        Exit::Code(status) => status,
-        Exit::Signal(signal) => signal.saturating_add(128),
-        Exit::Refused { status, why } => {
-            out::say(why);
-            status
-        }
-    }))
+    let mut command = Command::own()?;
+    let _listening = tunnel(args, &mut command, &mut options)?;
+    let exit = lab::run(&command, &options)?;
+    if let Exit::Refused { why, .. } = &exit {
+        out::say(why);
+    }
+    Ok(Some(exit.status()))
 }
 
-/// This command line, with the place settled.
-fn own_command_line() -> Result<Vec<OsString>, Failure> {
-    let program = env::current_exe().map_err(Failure::internal)?;
-    let place = ["--in", "here"].map(OsString::from);
-    Ok([program.into()]
-        .into_iter()
-        .chain(place)
-        .chain(env::args_os().skip(1))
-        .collect())
+/// The run's name: the one given, the one the outer run has taken for it, or one made up.
+pub(super) fn name_of_run(args: &BootArgs) -> Result<Name, Failure> {
+    let outer = || env::var(NAME_INSIDE).ok().filter(|_| lab::inside());
+    match args.name.clone().or_else(outer) {
+        Some(name) => name.parse().map_err(Failure::usage),
+        None => Ok(Name::generated()),
+    }
+}
+
+/// Takes the run's name out here and lets `ps` and `ctl` through to the run in the lab. The name is
+/// free again when what this gives is dropped.
+fn tunnel(
+    args: &BootArgs,
+    command: &mut Command,
+    options: &mut Options,
+) -> Result<Listening, Failure> {
+    let name = name_of_run(args)?;
+    let place = control::Place::find().map_err(Failure::host)?;
+    let listening = place.listen(&name).map_err(Failure::usage)?;
+    let listener = listening.socket().map_err(Failure::internal)?;
+    let inside = Path::new(RUNTIME_INSIDE).join("trapline");
+    options.tunnel = Some(Tunnel {
+        listener: Arc::new(listener),
+        inside: inside.join(format!("{name}.sock")),
+    });
+    command.env.extend([
+        (NAME_INSIDE.into(), name.to_string().into()),
+        ("XDG_RUNTIME_DIR".into(), RUNTIME_INSIDE.into()),
+    ]);
+    Ok(listening)
 }
 
 /// Folders that results of the run are written to.

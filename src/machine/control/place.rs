@@ -196,7 +196,7 @@ impl Place {
     ///
     /// # Errors
     /// [`PlaceError::Taken`], [`PlaceError::Socket`].
-    pub(super) fn listen(&self, name: &Name) -> Result<Listening, PlaceError> {
+    pub fn listen(&self, name: &Name) -> Result<Listening, PlaceError> {
         let path = self.socket(name);
         let refused = |source| PlaceError::Socket {
             path: path.clone(),
@@ -268,10 +268,20 @@ fn is_ours(path: &Path) -> bool {
 
 /// A name that is taken, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub struct Listening {
     pub(super) socket: UnixListener,
     path: PathBuf,
     inode: u64,
+}
+
+impl Listening {
+    /// The socket, for somebody else to accept from. It does not block.
+    ///
+    /// # Errors
+    /// When there is no descriptor left for a copy.
+    pub fn socket(&self) -> io::Result<UnixListener> {
+        self.socket.try_clone()
+    }
 }
 
 impl Drop for Listening {
