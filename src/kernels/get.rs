@@ -10,6 +10,7 @@ use crate::boot::vmlinux;
 use super::apt::{Apt, AptError, Record};
 use super::cache::Cache;
 use super::deb::{self, UnpackError};
+use super::depmod;
 use super::error::KernelError;
 use super::kernel::{Kernel, Manifest};
 use super::layout::arrange;
@@ -154,6 +155,11 @@ pub fn get(
     unpack(&apt, &packages, staging.path(), progress)?;
     let version = arrange(staging.path())?.ok_or_else(|| no_image(&[&image.package]))?;
     extract(staging.path(), progress)?;
+    let modules = staging.path().join("lib/modules").join(&version);
+    if modules.is_dir() {
+        progress.step("indexing modules");
+        depmod::index(&modules).map_err(KernelError::io("index the modules in", modules))?;
+    }
     let manifest = Manifest {
         name: format!("{flavour}-{}", series_of(&version)),
         version,

@@ -9,6 +9,7 @@ mod busybox;
 mod cache;
 mod deb;
 mod default;
+mod depmod;
 mod error;
 mod get;
 mod kernel;

@@ -2,23 +2,50 @@
 
 use object::{Object, ObjectSection};
 
-/// The modules that `module` (an uncompressed ELF) says it needs, by name; none when the file is not
-/// an ELF with that section.
-pub(super) fn depends(module: &[u8]) -> Option<Vec<String>> {
+/// What a module says about its place among the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Info {
+    /// Modules whose symbols it uses.
+    pub(super) depends: Vec<String>,
+    /// What it asks for at run time and wants loaded before: names of modules or aliases.
+    pub(super) before: Vec<String>,
+    /// Names it answers to, patterns among them.
+    pub(super) aliases: Vec<String>,
+}
+
+/// Reads an uncompressed module; none when it is not an ELF with that section.
+pub(super) fn read(module: &[u8]) -> Option<Info> {
     let file = object::File::parse(module).ok()?;
     let section = file.section_by_name(".modinfo")?;
-    let data = section.data().ok()?;
-    let texts = data
-        .split(|b| *b == 0)
-        .filter_map(|text| std::str::from_utf8(text).ok());
-    Some(
-        texts
-            .filter_map(|text| text.strip_prefix("depends="))
-            .flat_map(|list| list.split(','))
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
-    )
+    let mut info = Info::default();
+    for text in section.data().ok()?.split(|b| *b == 0) {
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        match text.split_once('=') {
+            Some(("depends", list)) => {
+                let names = list.split(',').filter(|name| !name.is_empty());
+                info.depends.extend(names.map(str::to_owned));
+            }
+            Some(("softdep", text)) => info.before.extend(before(text)),
+            Some(("alias", name)) => info.aliases.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    Some(info)
+}
+
+/// `pre: a b post: c` gives a and b.
+pub(super) fn before(softdep: &str) -> Vec<String> {
+    let mut pre = false;
+    let mut names = Vec::new();
+    for word in softdep.split_whitespace() {
+        match word {
+            "pre:" => pre = true,
+            "post:" => pre = false,
+            name if pre => names.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -58,23 +85,25 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn dependencies_are_read_from_the_section() {
-        let of = |text| depends(&module(text)).unwrap();
+    fn a_module_tells_what_it_needs_what_it_wants_and_its_names() {
+        let text = "license=GPL\0alias=fs-x\0depends=irqbypass,vfio\0softdep=pre: a b post: c\0alias=pci:v*\0";
+        let info = read(&module(text)).unwrap();
+        assert_eq!(info.depends, ["irqbypass", "vfio"]);
+        assert_eq!(info.before, ["a", "b"]);
+        assert_eq!(info.aliases, ["fs-x", "pci:v*"]);
         assert_eq!(
-            of("license=GPL\0depends=irqbypass,vfio\0name=x\0"),
-            ["irqbypass", "vfio"]
+            read(&module("license=GPL\0depends=\0")),
+            Some(Info::default())
         );
-        assert!(of("license=GPL\0depends=\0name=x\0").is_empty());
-        assert!(of("license=GPL\0").is_empty());
     }
 
     #[test]
-    fn what_is_no_module_gives_none_wherever_it_is_cut() {
+    fn what_is_no_module_gives_none_and_a_cut_one_does_no_harm() {
         let whole = module("depends=a\0");
         for len in 0..whole.len() {
-            let _ = depends(&whole[..len]);
+            let _ = read(&whole[..len]);
         }
-        assert_eq!(depends(&whole[..60]), None);
-        assert_eq!(depends(b"text"), None);
+        assert_eq!(read(&whole[..60]), None);
+        assert_eq!(read(b"text"), None);
     }
 }

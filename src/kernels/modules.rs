@@ -131,24 +131,32 @@ impl Walk<'_> {
         if !self.seen.insert(module.name.clone()) {
             return Ok(());
         }
-        for need in self.needs(&module)? {
+        let (before, needs) = self.needs(&module)?;
+        for wanted in before {
+            // Not among the modules: built in, or of another kernel's time.
+            if let Some(name) = self.tree.answering(&wanted) {
+                self.visit(name, Some(&module.name))?;
+            }
+        }
+        for need in needs {
             self.visit(&need, Some(&module.name))?;
         }
         self.order.push(module);
         Ok(())
     }
 
-    fn needs(&self, module: &Module) -> Result<Vec<String>, ModuleError> {
-        let known = self.tree.deps.get(&module.name);
-        if let Some(deps) =
-            known.filter(|_| self.tree.files.get(&module.name) == Some(&module.path))
-        {
-            return Ok(deps.clone());
+    /// What the module wants loaded before it, and what it cannot load without.
+    fn needs(&self, module: &Module) -> Result<(Vec<String>, Vec<String>), ModuleError> {
+        let of_tree = self.tree.files.get(&module.name) == Some(&module.path);
+        if let Some(deps) = self.tree.deps.get(&module.name).filter(|_| of_tree) {
+            let before = self.tree.before.get(&module.name).cloned();
+            return Ok((before.unwrap_or_default(), deps.clone()));
         }
-        modinfo::depends(&module.bytes()?).ok_or_else(|| ModuleError::Read {
+        let info = modinfo::read(&module.bytes()?).ok_or_else(|| ModuleError::Read {
             path: module.path.clone(),
             source: io::Error::new(io::ErrorKind::InvalidData, "not an ELF module"),
-        })
+        })?;
+        Ok((info.before, info.depends))
     }
 
     fn unknown(&self, name: &str, needed_by: Option<&str>) -> ModuleError {
@@ -173,6 +181,7 @@ impl Walk<'_> {
 mod tests {
     use std::path::Path;
 
+    use super::super::depmod;
     use super::super::modinfo::tests::module;
     use super::*;
 
@@ -242,6 +251,53 @@ mod tests {
         assert_eq!(
             fake.load(&["9p"]).unwrap(),
             ["9pnet", "netfs", "fscache", "9p"]
+        );
+    }
+
+    #[test]
+    fn what_a_module_asks_for_at_run_time_is_loaded_before_it() {
+        let fake = Fake::new(&[
+            (
+                "modules.dep",
+                b"fs/btrfs.ko: lib/libcrc32c.ko\nlib/libcrc32c.ko:\ncrypto/crc32c-intel.ko:\ncrypto/crc32c_generic.ko:\n",
+            ),
+            ("modules.softdep", b"# x\nsoftdep libcrc32c pre: crc32c\nsoftdep btrfs pre: gone post: zzz\n"),
+            (
+                "modules.alias",
+                b"alias crc32c crc32c_intel\nalias crc32c crc32c_generic\nalias cpu:type:x86* crc32c_intel\n",
+            ),
+        ]);
+        assert_eq!(
+            fake.load(&["btrfs"]).unwrap(),
+            ["crc32c_generic", "libcrc32c", "btrfs"]
+        );
+    }
+
+    #[test]
+    fn an_index_made_here_says_what_the_files_say() {
+        let fake = Fake::new(&[
+            ("kernel/a.ko", &module("depends=b\0softdep=pre: sum\0")),
+            (
+                "kernel/b.ko.xz",
+                &liblzma::encode_all(&needing("c")[..], 1).unwrap(),
+            ),
+            ("kernel/c.ko", &needing("")),
+            (
+                "kernel/sum_generic.ko",
+                &module("depends=\0alias=sum\0alias=x:*\0"),
+            ),
+        ]);
+        assert_eq!(
+            fake.load(&["a"]).unwrap(),
+            ["c", "b", "a"],
+            "aliases need an index"
+        );
+        depmod::index(fake.dir.path()).unwrap();
+        assert_eq!(fake.load(&["a"]).unwrap(), ["sum_generic", "c", "b", "a"]);
+        let dep = fs::read_to_string(fake.dir.path().join("modules.dep")).unwrap();
+        assert!(
+            dep.contains("kernel/a.ko: kernel/b.ko.xz kernel/c.ko\n"),
+            "{dep}"
         );
     }
 

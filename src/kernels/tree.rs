@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::modinfo;
+
 /// Suffixes a module file may have; all are told apart by content when read.
 const SUFFIXES: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
 
@@ -16,6 +18,10 @@ pub(super) struct Tree {
     pub(super) builtin: BTreeSet<String>,
     /// Everything each module needs, where depmod has run.
     pub(super) deps: BTreeMap<String, Vec<String>>,
+    /// What each module wants loaded before it, by name or alias.
+    pub(super) before: BTreeMap<String, Vec<String>>,
+    /// The modules that answer to a name. Patterns, which match devices, are left out.
+    pub(super) aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl Tree {
@@ -35,8 +41,45 @@ impl Tree {
             tree.find_files(dir, &lines("modules.order")?)?;
         } else {
             tree.read_dep(dir, &dep);
+            tree.read_names(&lines("modules.softdep")?, &lines("modules.alias")?);
         }
         Ok(tree)
+    }
+
+    fn read_names(&mut self, softdep: &str, alias: &str) {
+        for rest in softdep
+            .lines()
+            .filter_map(|line| line.strip_prefix("softdep "))
+        {
+            if let Some((name, list)) = rest.split_once(' ') {
+                self.before
+                    .entry(canonical(name))
+                    .or_default()
+                    .extend(modinfo::before(list));
+            }
+        }
+        for rest in alias.lines().filter_map(|line| line.strip_prefix("alias ")) {
+            if let Some((name, module)) = rest.rsplit_once(' ').filter(|(n, _)| !is_pattern(n)) {
+                self.aliases
+                    .entry(canonical(name))
+                    .or_default()
+                    .push(canonical(module));
+            }
+        }
+    }
+
+    /// The module a run-time request loads: by name, else by alias. Where several answer (one for
+    /// each kind of processor), the portable one, which loads everywhere.
+    pub(super) fn answering(&self, name: &str) -> Option<&str> {
+        let name = canonical(name);
+        if let Some((name, _)) = self.files.get_key_value(&name) {
+            return Some(name);
+        }
+        let all = self.aliases.get(&name)?;
+        all.iter()
+            .find(|m| m.ends_with("_generic"))
+            .or(all.first())
+            .map(String::as_str)
     }
 
     fn read_dep(&mut self, dir: &Path, text: &str) {
@@ -94,6 +137,10 @@ fn built(dir: &Path, line: &str) -> Option<PathBuf> {
         .or_else(|| line.strip_suffix(".o"))?;
     let path = dir.join(format!("{stem}.ko"));
     path.is_file().then_some(path)
+}
+
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
 }
 
 /// The module name in a path to a module file.

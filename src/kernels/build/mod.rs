@@ -15,6 +15,7 @@ pub use tools::Tool;
 use super::apt::AptError;
 use super::cache::Cache;
 use super::deb::UnpackError;
+use super::depmod;
 use super::error::KernelError;
 use super::get::{keep, now, series_of};
 use super::kernel::{Kernel, Manifest};
@@ -241,6 +242,9 @@ impl Job<'_> {
                 fs::remove_file(&link).map_err(KernelError::io("remove", &link))?;
             }
         }
+        // Where the machine has no depmod.
+        let modules = root.join("lib/modules").join(&release);
+        depmod::index(&modules).map_err(KernelError::io("index the modules in", modules))?;
         self.progress.step("keeping what modules need to build");
         headers::collect(&self.tree.dir, out, &root.join("headers"))?;
         for (from, to) in [
