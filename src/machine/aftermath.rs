@@ -27,7 +27,9 @@ pub type FindSymbols = Box<dyn FnOnce() -> Option<Box<dyn SymbolSource>>>;
 pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols) -> PostMortem {
     let count = u8::try_from(board.fleet().len()).unwrap_or(u8::MAX);
     // A vCPU that does not answer is left out; the others still tell.
-    let pictures: Vec<_> = (0..count).filter_map(|id| picture(board, id)).collect();
+    let pictures: Vec<_> = (0..count)
+        .filter_map(|id| picture(board, id).ok())
+        .collect();
     let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
     let symbols = find();
     let Some(symbols) = symbols.as_deref() else {
@@ -51,7 +53,8 @@ fn text(symbols: &dyn SymbolSource) -> Range<u64> {
     at(&["_stext", "_text"]).unwrap_or(0)..at(&["_etext"]).unwrap_or(u64::MAX)
 }
 
-fn picture(board: &Board, id: u8) -> Option<VcpuPicture> {
+/// One vCPU as it stands, or why it cannot be looked at.
+pub(super) fn picture(board: &Board, id: u8) -> Result<VcpuPicture, String> {
     let look = board.fleet().ask(id, move |vcpu| {
         let last_exits = vcpu.recent().iter().map(ToString::to_string).collect();
         let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
@@ -62,5 +65,5 @@ fn picture(board: &Board, id: u8) -> Option<VcpuPicture> {
             last_exits,
         })
     });
-    look.ok()?.ok()
+    look.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

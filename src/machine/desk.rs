@@ -259,8 +259,13 @@ impl Desk {
                     self.stop();
                 }
             }
-            Heard::Gone(_) => self.note(End::Signal {
-                number: libc::SIGPIPE,
+            Heard::Gone(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.note(End::Signal {
+                    number: libc::SIGPIPE,
+                });
+            }
+            Heard::Gone(error) => self.note(End::Vmm {
+                error: format!("cannot write the guest's console to standard output: {error}"),
             }),
             Heard::FirstByte(_) => {}
         }

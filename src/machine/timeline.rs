@@ -56,7 +56,8 @@ pub struct Mark {
 }
 
 fn millis<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(at.as_secs_f64() * 1000.0)
+    // Whole microseconds: the digits below are noise.
+    to.serialize_f64((at.as_secs_f64() * 1e6).round() / 1e3)
 }
 
 #[expect(clippy::ref_option, reason = "signature given by serde")]

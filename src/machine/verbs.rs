@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::bus::{Effect, EffectSink, ResetKind};
+use crate::mem::Gpa;
 
+use super::aftermath;
 use super::control::{Reply, RunStatus, Verbs};
 use super::desk::{Desk, Standing};
 use super::end::End;
-use super::hex::Hex;
+use super::postmortem::{Names, PostMortem};
 
 /// status, pause, resume, regs, nmi, reset and stop of the run at `desk`.
 pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
@@ -119,56 +121,20 @@ fn nmi(desk: &Desk, words: &[String]) -> Reply {
     Reply::nothing()
 }
 
+/// What a post-mortem would show of them, but for names: finding those costs more than a look.
 fn regs(desk: &Desk, words: &[String]) -> Reply {
     let chosen = match chosen(desk, words) {
         Ok(chosen) => chosen,
         Err(reply) => return reply,
     };
-    let mut rows = Vec::new();
+    let mut pictures = Vec::new();
     for id in chosen {
-        let row = desk.board().fleet().ask(id, move |vcpu| {
-            let (regs, sregs) = (vcpu.regs()?, vcpu.sregs()?);
-            Ok::<_, crate::vm::VmError>(row(id, &regs, &sregs))
-        });
-        match row {
-            Ok(Ok(row)) => rows.push(row),
-            Ok(Err(error)) => return Reply::failed(error.to_string()),
-            Err(error) => return Reply::failed(error.to_string()),
+        match aftermath::picture(desk.board(), id) {
+            Ok(picture) => pictures.push(picture),
+            Err(error) => return Reply::failed(error),
         }
     }
-    Reply::done(rows)
-}
-
-fn row(id: u8, regs: &kvm_bindings::kvm_regs, sregs: &kvm_bindings::kvm_sregs) -> Value {
-    let mut row = Map::new();
-    row.insert("vcpu".into(), json!(id));
-    for (name, value) in [
-        ("rip", regs.rip),
-        ("rflags", regs.rflags),
-        ("rax", regs.rax),
-        ("rbx", regs.rbx),
-        ("rcx", regs.rcx),
-        ("rdx", regs.rdx),
-        ("rsi", regs.rsi),
-        ("rdi", regs.rdi),
-        ("rsp", regs.rsp),
-        ("rbp", regs.rbp),
-        ("r8", regs.r8),
-        ("r9", regs.r9),
-        ("r10", regs.r10),
-        ("r11", regs.r11),
-        ("r12", regs.r12),
-        ("r13", regs.r13),
-        ("r14", regs.r14),
-        ("r15", regs.r15),
-        ("cr0", sregs.cr0),
-        ("cr2", sregs.cr2),
-        ("cr3", sregs.cr3),
-        ("cr4", sregs.cr4),
-        ("efer", sregs.efer),
-        ("apic_base", sregs.apic_base),
-    ] {
-        row.insert(name.into(), json!(Hex(value)));
-    }
-    Value::Object(row)
+    let physical = |at: u64, bytes: &mut [u8]| desk.board().ram().read(Gpa(at), bytes).is_ok();
+    let found = PostMortem::of(&pictures, Vec::new(), &physical, &Names::none());
+    Reply::done(json!({"text": found.to_string(), "vcpus": found.vcpus}))
 }

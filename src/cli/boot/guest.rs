@@ -176,11 +176,13 @@ pub(super) fn find_kernel(args: &BootArgs) -> Result<(Kernel, String), Failure> 
 
 /// What the report says of a guest; the protocol is known when it is loaded.
 fn booted(spec: &Spec) -> Booted {
+    // A payload has a name and no path.
+    let payload = spec.title.starts_with(':').then_some(&spec.title);
     Booted {
-        kernel: spec.kernel.path().into(),
+        kernel: payload.map_or_else(|| spec.kernel.path().into(), Into::into),
         version: None,
         format: match spec.kernel.kind() {
-            _ if spec.title.starts_with(':') => "payload",
+            _ if payload.is_some() => "payload",
             Kind::BzImage => "bzimage",
             Kind::Elf => "elf",
         }
