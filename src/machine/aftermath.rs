@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::boot::Symbols;
 use crate::mem::Gpa;
 use crate::vm::VmError;
 
@@ -11,17 +12,9 @@ use super::postmortem::{Evidence, Names, PostMortem, VcpuPicture, slide};
 /// MSR LSTAR: where `syscall` goes.
 const LSTAR: u32 = 0xc000_0082;
 
-/// Names of a guest's kernel. Found only when they are needed: reading them costs more than many a
-/// run.
-pub trait SymbolSource {
-    /// The address of a symbol, as linked.
-    fn address_of(&self, name: &str) -> Option<u64>;
-    /// The symbol an address as linked lies in, and how far into it.
-    fn lookup(&self, address: u64) -> Option<(String, u64)>;
-}
-
-/// Finds the names, or does without.
-pub type FindSymbols = Box<dyn FnOnce() -> Option<Box<dyn SymbolSource>>>;
+/// Finds the names of the guest's kernel, or does without. Called only when they are needed: reading
+/// them costs more than many a run.
+pub type FindSymbols = Box<dyn FnOnce() -> Option<Symbols>>;
 
 /// What the vCPUs were doing. They are paused and their threads alive.
 pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols) -> PostMortem {
@@ -32,7 +25,7 @@ pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols
         .collect();
     let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
     let symbols = find();
-    let Some(symbols) = symbols.as_deref() else {
+    let Some(symbols) = symbols else {
         return PostMortem::of(&pictures, console, &physical, &Names::none());
     };
     let moved = pictures.first().and_then(|first| {
@@ -42,13 +35,17 @@ pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols
         let evidence = Evidence::gather(lstar.ok().flatten(), &first.sregs, &physical);
         slide(&evidence, |name| symbols.address_of(name))
     });
-    let lookup = |address| symbols.lookup(address);
-    let names = Names::new(&lookup, text(symbols), moved);
+    let lookup = |address| {
+        symbols
+            .lookup(address)
+            .map(|(name, at)| (name.to_owned(), at))
+    };
+    let names = Names::new(&lookup, text(&symbols), moved);
     PostMortem::of(&pictures, console, &physical, &names)
 }
 
 /// The kernel's code, as its linker script marks it.
-fn text(symbols: &dyn SymbolSource) -> Range<u64> {
+fn text(symbols: &Symbols) -> Range<u64> {
     let at = |names: &[&str]| names.iter().find_map(|name| symbols.address_of(name));
     at(&["_stext", "_text"]).unwrap_or(0)..at(&["_etext"]).unwrap_or(u64::MAX)
 }

@@ -28,7 +28,7 @@ mod verbs;
 mod walk;
 mod watch;
 
-pub use aftermath::{FindSymbols, SymbolSource};
+pub use aftermath::FindSymbols;
 pub use board::{Board, BoardError, Plugs};
 pub use console::{Console, ConsoleSink, ConsoleSummary, Heard};
 pub use deadline::DeadlineTimer;

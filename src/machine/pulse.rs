@@ -52,18 +52,22 @@ impl Pulse {
         self.next = now.saturating_add(self.watch.period());
         let count = u8::try_from(fleet.len()).unwrap_or(u8::MAX);
         self.exits.resize(count.into(), 0);
-        let mut samples = Vec::with_capacity(count.into());
-        for (vcpu, before) in (0..count).zip(&mut self.exits) {
-            let total = fleet.counts(vcpu).map_or(0, |counts| counts.useful());
-            let exits = total.saturating_sub(*before);
-            *before = total;
-            // One that does not answer cannot be judged; pausing it will say so.
-            if let Ok(Ok(sample)) = fleet.ask(vcpu, move |v| sample(v, exits)) {
-                samples.push(sample);
-            }
-        }
         let new = printed.saturating_sub(self.printed);
         self.printed = printed;
+        let mut made = Vec::with_capacity(count.into());
+        for (vcpu, before) in (0..count).zip(&mut self.exits) {
+            let total = fleet.counts(vcpu).map_or(0, |counts| counts.useful());
+            made.push((vcpu, total.saturating_sub(*before)));
+            *before = total;
+        }
+        let moves = new > 0 || made.iter().any(|(_, exits)| *exits > 0);
+        if moves && self.suspected().is_none() {
+            self.watch.restart(now);
+            return Verdict::Fine;
+        }
+        // One that does not answer cannot be judged; pausing it will say so.
+        let look = |(vcpu, exits)| fleet.ask(vcpu, move |v| sample(v, exits)).ok()?.ok();
+        let samples: Vec<_> = made.into_iter().filter_map(look).collect();
         self.watch.look(now, &samples, new)
     }
 }

@@ -22,14 +22,6 @@ pub(super) enum BootError {
         /// The nearest there is.
         nearest: Option<&'static str>,
     },
-    /// The payload cannot be put where the loader finds it.
-    #[error("cannot unpack the payload {name:?}")]
-    Unpack {
-        /// Which.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
     /// The initramfs cannot be read.
     #[error("cannot read the initramfs {}", path.display())]
     Initrd {

@@ -1,13 +1,9 @@
 //! The guest that the options describe.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsRawFd;
-
-use rustix::fs::MemfdFlags;
+use std::path::PathBuf;
 
 use crate::boot::payload::{self, Payload};
-use crate::boot::{Image, Kind};
+use crate::boot::{Image, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
 use crate::machine::{Booted, Spec};
@@ -31,6 +27,8 @@ pub(super) struct Guest {
     pub(super) booted: Booted,
     /// One line on what it is and where it came from.
     pub(super) origin: String,
+    /// Where names for a post-mortem may be.
+    pub(super) names: NameFiles,
     /// Whether a person sits at its console.
     pub(super) interactive: bool,
     pub(super) parcels: Spool,
@@ -66,7 +64,8 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
             nearest,
         })
     })?;
-    let kernel = unpack(payload)?;
+    let kernel = Image::from_bytes(format!(":{}", payload.name), payload.elf);
+    let kernel = kernel.map_err(Failure::internal)?;
     let given = args.cmdline.clone().or_else(|| args.append.clone());
     // argv[0] first, as a payload's command line is that of a program.
     let cmdline = [Some(payload.name.to_owned()), given].into_iter().flatten();
@@ -80,26 +79,32 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     Ok(Guest {
         booted: booted(&spec),
         spec,
+        names: NameFiles::default(),
         origin,
         interactive: false,
         parcels: Spool::default(),
     })
 }
 
-/// The loader wants a file; a memfd is one that needs no place.
-fn unpack(payload: &Payload) -> Result<Image, Failure> {
-    let unpacked = || -> std::io::Result<File> {
-        let mut file = File::from(rustix::fs::memfd_create(payload.name, MemfdFlags::CLOEXEC)?);
-        file.write_all(payload.elf)?;
-        Ok(file)
-    };
-    let file = unpacked().map_err(|source| {
-        Failure::internal(BootError::Unpack {
-            name: payload.name.into(),
-            source,
-        })
-    })?;
-    Image::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Failure::internal)
+/// Files that may hold a kernel's symbols.
+#[derive(Debug, Default)]
+pub(super) struct NameFiles {
+    system_map: Option<PathBuf>,
+    vmlinux: Option<PathBuf>,
+    image: Option<PathBuf>,
+}
+
+impl NameFiles {
+    /// The first of them that has any: a map is quick to read, a vmlinux has all, and an image
+    /// carries its own kallsyms.
+    pub(super) fn read(&self) -> Option<Symbols> {
+        let map = || std::fs::read_to_string(self.system_map.as_deref()?).ok();
+        let image = || vmlinux::extract(&std::fs::read(self.image.as_deref()?).ok()?).ok();
+        map()
+            .and_then(|text| Symbols::from_system_map(&text).ok())
+            .or_else(|| Symbols::from_vmlinux(self.vmlinux.as_deref()?).ok())
+            .or_else(|| Symbols::from_kallsyms(&image()?))
+    }
 }
 
 fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
@@ -131,6 +136,11 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         }
     };
     let release = kernel.version.clone();
+    let names = NameFiles {
+        system_map: kernel.system_map.clone(),
+        vmlinux: kernel.vmlinux.clone(),
+        image: Some(kernel.image.clone()),
+    };
     let cmdline = match (&args.cmdline, &args.append) {
         (Some(whole), None) => whole.clone(),
         (Some(whole), Some(more)) => format!("{whole} {more}"),
@@ -151,6 +161,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
             ..booted(&spec)
         },
         spec,
+        names,
         origin,
         interactive,
         parcels,

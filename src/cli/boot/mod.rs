@@ -81,12 +81,12 @@ impl BootArgs {
         let events = events.map_err(Failure::usage)?;
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(|source| Failure::internal(BootError::Stdout { source }))?;
-        let booted = guest.booted;
+        let (booted, names) = (guest.booted, guest.names);
         let spool = guest.parcels.reader().map_err(Failure::internal)?;
         let to = Connections {
             control,
             timeline,
-            symbols: Box::new(|| None),
+            symbols: Box::new(move || names.read()),
             output,
             parcels: Box::new(guest.parcels),
             say: Box::new(|words| out::say(words)),

@@ -1,0 +1,87 @@
+//! `trapline boot` from outside: payloads and Linux guests, their ends and statuses, and what it says
+//! to bad input.
+
+mod common;
+
+#[path = "boot/linux.rs"]
+mod linux;
+#[path = "boot/payloads.rs"]
+mod payloads;
+#[path = "boot/refusals.rs"]
+mod refusals;
+
+use std::ffi::OsStr;
+use std::process::{Command, ExitCode, Stdio};
+
+use common::TRAPLINE;
+
+fn main() -> ExitCode {
+    common::main(&[payloads::CASES, refusals::CASES, linux::CASES].concat())
+}
+
+/// How a run looked from the shell.
+#[derive(Debug)]
+struct Run {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// `trapline boot` here: a test that cannot run here runs in a lab, where here is the lab.
+fn boot<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
+    finish(command(arguments))
+}
+
+fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut trapline = Command::new(TRAPLINE);
+    trapline
+        .args(["--in", "here", "boot"])
+        .args(arguments)
+        .stdin(Stdio::null());
+    trapline
+}
+
+fn finish(mut command: Command) -> Run {
+    let output = command.output().expect("trapline starts");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Run {
+        status: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+impl Run {
+    #[track_caller]
+    fn ends(&self, status: i32) -> &Self {
+        assert_eq!(
+            self.status,
+            Some(status),
+            "{}\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    fn prints(&self, words: &str) -> &Self {
+        assert!(
+            self.stdout.contains(words),
+            "no {words:?} in\n{}\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    fn says(&self, words: &str) -> &Self {
+        assert!(
+            self.stderr.contains(words),
+            "no {words:?} in\n{}",
+            self.stderr
+        );
+        self
+    }
+}

@@ -1,0 +1,217 @@
+//! Linux guests, to init and to power-off.
+
+use std::fs;
+use std::path::PathBuf;
+
+use trapline::kernels::{Cache, Kernel};
+
+use super::common::{Case, Need};
+use super::{Run, boot};
+
+pub(crate) const CASES: &[Case] = &[
+    linux("a_stock_kernel_boots_to_init_and_powers_off", stock),
+    linux("every_kernel_of_the_cache_boots", every_kernel),
+    linux("bzimage_elf_and_pvh_all_boot", protocols),
+    linux("one_two_and_eight_vcpus_come_online", cpus),
+    linux("small_and_split_memory_is_all_seen", memory),
+    linux("a_command_gives_its_status", statuses),
+    linux("files_go_in_and_results_come_out", files),
+    linux("a_module_is_loaded_with_its_dependencies", module),
+    linux("a_panic_is_70", panic),
+    linux("a_panic_after_a_good_report_is_still_70", late_panic),
+    linux("an_initramfs_larger_than_memory_is_refused", large_initrd),
+    linux("a_command_line_too_long_names_the_limit", long_cmdline),
+];
+
+const fn linux(name: &'static str, run: fn()) -> Case {
+    Case {
+        name,
+        needs: &[Need::KvmLinux, Need::Kernel],
+        run,
+    }
+}
+
+/// A kernel of the distribution, small and got by name.
+fn kernel() -> Kernel {
+    let cache = Cache::from_env().expect("a cache");
+    let mut all = cache.list().expect("kernels");
+    all.sort_by_key(|k| k.flavour.as_deref() != Some("debian-cloud"));
+    all.into_iter()
+        .next()
+        .expect("a kernel; trapline kernel get debian-cloud")
+}
+
+fn run(kernel: &Kernel, arguments: &[&str]) -> Run {
+    let limit = ["--timeout", "120s"];
+    boot([kernel.name.as_str()].iter().chain(&limit).chain(arguments))
+}
+
+fn stock() {
+    let run = run(&kernel(), &[]);
+    run.ends(0)
+        .prints("Run /init as init process")
+        .prints("reboot: Power down");
+    run.prints("trapline: kernel stacks vmapped: yes")
+        .prints("trapline: cpus 1 online");
+    for complaint in [
+        "Kernel panic",
+        "Oops",
+        "rtc_cmos 00:01: broken",
+        "ACPI Error",
+    ] {
+        assert!(
+            !run.stdout.contains(complaint),
+            "{complaint} in\n{}",
+            run.stdout
+        );
+    }
+}
+
+fn every_kernel() {
+    for kernel in Cache::from_env().and_then(|c| c.list()).expect("kernels") {
+        let run = run(&kernel, &["--exec", "exit 7"]);
+        assert_eq!(
+            run.status,
+            Some(7),
+            "{}:\n{}\n{}",
+            kernel.name,
+            run.stdout,
+            run.stderr
+        );
+    }
+}
+
+fn protocols() {
+    let kernel = kernel();
+    let elf = kernel
+        .vmlinux
+        .as_deref()
+        .expect("get extracts the vmlinux")
+        .to_str()
+        .expect("text");
+    let limit = ["--timeout", "120s", "--exec", "exit 7"];
+    for (image, protocol) in [
+        (kernel.name.as_str(), "linux"),
+        (elf, "linux"),
+        (elf, "pvh"),
+        (elf, "auto"),
+    ] {
+        let run = boot([image, "--protocol", protocol].iter().chain(&limit));
+        assert_eq!(
+            run.status,
+            Some(7),
+            "{image} {protocol}:\n{}\n{}",
+            run.stdout,
+            run.stderr
+        );
+    }
+    boot([kernel.name.as_str(), "--protocol", "pvh"])
+        .ends(64)
+        .says("CONFIG_PVH");
+}
+
+fn cpus() {
+    for cpus in ["1", "2", "8"] {
+        let run = run(&kernel(), &["-c", cpus, "--exec", "nproc"]);
+        run.ends(0).prints(&format!("trapline: cpus {cpus} online"));
+    }
+}
+
+/// 128 MiB, and RAM on both sides of the hole.
+fn memory() {
+    let total = "awk '/MemTotal/{print \"total\", int($2/1024)}' /proc/meminfo";
+    for (asked, least) in [("128", 60), ("3500", 3300)] {
+        let run = run(&kernel(), &["-m", asked, "--exec", total]);
+        let line = run
+            .ends(0)
+            .stdout
+            .lines()
+            .find_map(|l| l.strip_prefix("total "));
+        let mib: u64 = line.expect("a total").trim().parse().expect("a number");
+        assert!(mib >= least, "{asked} MiB asked, {mib} seen");
+    }
+}
+
+fn statuses() {
+    let kernel = kernel();
+    run(&kernel, &["--exec", "exit 7"]).ends(7);
+    run(&kernel, &["--exec", "no-such-program"])
+        .ends(63)
+        .says("127");
+    run(&kernel, &["--exec", "kill -9 $$"]).ends(63).says("137");
+    run(&kernel, &["--", "/bin/echo", "a  b"])
+        .ends(0)
+        .prints("a  b");
+}
+
+fn files() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (sent, back) = (dir.path().join("sent"), dir.path().join("back"));
+    fs::write(&sent, vec![0xa5; 300_000]).expect("a file");
+    let file = format!("{}:/in/sent", sent.display());
+    let get = format!("/out:{}", back.display());
+    let script = "mkdir -p /out/sub && cp /in/sent /out/sub/copy && /in/ls / >/out/list";
+    let ls = "/bin/ls:/in/ls";
+    let run = run(
+        &kernel(),
+        &[
+            "--file", &file, "--file", ls, "--get", &get, "--exec", script,
+        ],
+    );
+    run.ends(0);
+    assert_eq!(
+        fs::read(back.join("sub/copy")).expect("the copy"),
+        vec![0xa5; 300_000]
+    );
+    assert!(
+        fs::read_to_string(back.join("list"))
+            .expect("the list")
+            .contains("proc")
+    );
+}
+
+fn module() {
+    let kernel = kernel();
+    let script = "cat /proc/modules";
+    let run = run(&kernel, &["--module", "ext4", "--exec", script]);
+    run.ends(0).prints("ext4 ").prints("jbd2 ");
+    let error = boot([kernel.name.as_str(), "--module", "ext5"]);
+    error.ends(64).says("no module \"ext5\"").says("ext4");
+}
+
+fn panic() {
+    let run = run(&kernel(), &["--exec", "echo c > /proc/sysrq-trigger"]);
+    run.ends(70).says("panicked").says("rip");
+}
+
+fn late_panic() {
+    let initrd: PathBuf = kernel().image;
+    // A kernel image is no initramfs: the kernel finds no init and panics.
+    let arguments = [
+        "--initrd".as_ref(),
+        initrd.as_os_str(),
+        "--timeout".as_ref(),
+        "120s".as_ref(),
+    ];
+    let name = kernel().name;
+    boot([name.as_ref()].into_iter().chain(arguments))
+        .ends(70)
+        .says("panicked");
+}
+
+fn large_initrd() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let path = dir.path().join("large");
+    fs::File::create(&path)
+        .and_then(|f| f.set_len(200 << 20))
+        .expect("a file");
+    let path = path.to_str().expect("text");
+    run(&kernel(), &["-m", "128", "--initrd", path])
+        .ends(64)
+        .says("memory");
+}
+
+fn long_cmdline() {
+    let long = "x".repeat(70_000);
+    run(&kernel(), &["-a", &long]).ends(64).says("2047");
+}
