@@ -1,6 +1,6 @@
 //! Many connections over one port. Both ends of a tunnel are this; compiled into both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,8 @@ use std::thread;
 
 use super::wire::{CHUNK, receive_piece, send_piece};
 
-/// The connections of this end, by number. A number is used once, and they are given out in order.
+/// The connections of this end, by number. A number is used once; the first words of two connections
+/// may come in any order, as each has its own reader.
 #[derive(Debug)]
 pub(crate) struct Switch<P> {
     port: Mutex<P>,
@@ -48,11 +49,10 @@ impl<P: Write + Send + 'static> Switch<P> {
         mut connect: impl FnMut() -> Option<UnixStream>,
     ) {
         let mut buffer = [0; CHUNK];
-        let mut latest = 0;
+        let mut known = BTreeSet::new();
         while let Ok((number, length)) = receive_piece(&mut from, &mut buffer) {
             // A late word on a connection that has ended here is not a new one.
-            if number > latest && length > 0 {
-                latest = number;
+            if length > 0 && known.insert(number) {
                 match connect() {
                     Some(stream) => self.carry(number, stream),
                     None => self.send(number, &[]),

@@ -173,10 +173,10 @@ fn files() {
 fn module() {
     let kernel = kernel();
     let script = "cat /proc/modules";
-    let run = run(&kernel, &["--module", "ext4", "--exec", script]);
-    run.ends(0).prints("ext4 ").prints("jbd2 ");
-    let error = boot([kernel.name.as_str(), "--module", "ext5"]);
-    error.ends(64).says("no module \"ext5\"").says("ext4");
+    let run = run(&kernel, &["--module", "xfs", "--exec", script]);
+    run.ends(0).prints("xfs ").prints("libcrc32c ");
+    let error = boot([kernel.name.as_str(), "--module", "xfss"]);
+    error.ends(64).says("no module \"xfss\"").says("xfs");
 }
 
 fn panic() {

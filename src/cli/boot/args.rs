@@ -71,7 +71,7 @@ pub(crate) struct BootArgs {
     /// End the run with 72 after this long
     #[arg(long, value_name = "DUR")]
     pub(crate) timeout: Option<Span>,
-    /// End the run with 72 when no vCPU makes progress for this long; 0s never [default: 30s]
+    /// End the run with 72 when no vCPU makes progress for this long; 0s never [default: 60s]
     #[arg(long, value_name = "DUR")]
     pub(crate) hang: Option<Span>,
     /// What an oops of the guest's kernel does [default: stop]

@@ -29,7 +29,7 @@ use error::BootError;
 use super::{Failure, Global, Status, out};
 
 /// How long no progress is a hang, unless told.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(60);
 
 impl BootArgs {
     /// Boots, waits for the end, and says how it was.
