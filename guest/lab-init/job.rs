@@ -213,4 +213,6 @@ fn obey(mut control: File, pid: i32, terminal: Option<File>, mut stops: Vec<Opti
             _ => {}
         }
     }
+    // Nobody is left out there, though QEMU was to end with them.
+    sys::power_off();
 }

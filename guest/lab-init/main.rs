@@ -14,21 +14,24 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::thread;
-use std::time::Duration;
 
 use modules::Modules;
 use ports::Ports;
 use wire::Frame;
 
 fn main() {
-    if let Err(error) = work() {
-        // Without ports the console is the only way to be heard.
-        eprintln!("trapline lab: {error}");
+    match work() {
+        // Whoever started this machine ends it, when all of the command's output has been taken:
+        // that may be as long as its reader likes.
+        Ok(()) => loop {
+            thread::park();
+        },
+        Err(error) => {
+            // Without ports the console is the only way to be heard.
+            eprintln!("trapline lab: {error}");
+            sys::power_off();
+        }
     }
-    // Whoever started this machine ends it when the last word has arrived. Powering off right away
-    // could cut that word short; never doing it could leave a machine nobody wants.
-    thread::sleep(Duration::from_secs(10));
-    sys::power_off();
 }
 
 fn work() -> Fallible<()> {
@@ -56,7 +59,7 @@ fn work() -> Fallible<()> {
 }
 
 fn place(task: &wire::Job) -> Fallible<()> {
-    mounts::host_root()?;
+    mounts::host_root(task)?;
     mounts::shares(task)?;
     sys::name_host("trapline-lab").map_err(failed("cannot set the host name"))?;
     sys::interface_up("lo").map_err(failed("cannot bring up lo"))?;

@@ -1,11 +1,12 @@
 //! The file systems of a lab.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use super::{Failed, Fallible, failed, sys, wire};
 
@@ -24,11 +25,13 @@ pub(crate) fn kernel_file_systems() -> Result<(), Failed> {
 }
 
 /// Puts the host's root together and moves into it.
-pub(crate) fn host_root() -> Fallible<()> {
+pub(crate) fn host_root(job: &wire::Job) -> Fallible<()> {
     // Nothing outside changes while a command runs, or the command was told of it through a share:
     // the root may be cached without asking again.
     let options = format!("trans=virtio,version=9p2000.L,msize={MESSAGE},cache=loose");
     mount(wire::ROOT_TAG, NEW_ROOT, "9p", sys::READ_ONLY, &options)?;
+
+    let hidden = Hidden::open(job);
 
     // What the host has in /tmp can be read; what is written there ends with the lab.
     mount("tmpfs", "/overlay", "tmpfs", 0, "mode=0755")?;
@@ -54,6 +57,7 @@ pub(crate) fn host_root() -> Fallible<()> {
     make_dir("/run/lock", 0o1777)?;
     make_dir("/dev/shm", 0o1777)?;
     mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777")?;
+    hidden.uncover()?;
     make_dir("/dev/pts", 0o755)?;
     mount(
         "devpts",
@@ -73,6 +77,41 @@ pub(crate) fn host_root() -> Fallible<()> {
     }
     optional();
     Ok(())
+}
+
+/// The working directory, when what is mounted over the root hides it.
+struct Hidden(Option<(File, PathBuf)>);
+
+impl Hidden {
+    /// Takes hold of it while it can be seen.
+    fn open(job: &wire::Job) -> Self {
+        const O_PATH: i32 = 0o10_000_000;
+        let path = Path::new(OsStr::from_bytes(&job.cwd));
+        let covered = ["/run", "/dev/shm"]
+            .iter()
+            .any(|over| path.starts_with(over));
+        let seen = path
+            .strip_prefix("/")
+            .map(|below| Path::new(NEW_ROOT).join(below));
+        // What is not there is missed, by name, when the command is to start in it.
+        let held = seen.ok().filter(|_| covered).and_then(|seen| {
+            let mut open = File::options();
+            open.read(true).custom_flags(O_PATH).open(seen).ok()
+        });
+        Self(held.map(|file| (file, path.into())))
+    }
+
+    /// Mounts it at its place again, to be read as the rest of the root is.
+    fn uncover(self) -> Result<(), Failed> {
+        let Some((file, path)) = self.0 else {
+            return Ok(());
+        };
+        let what = || failed(format!("cannot show {}", path.display()));
+        fs::create_dir_all(&path).map_err(what())?;
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let at = path.as_os_str().as_bytes();
+        sys::mount_at(held.as_bytes(), at, "", sys::BIND, "").map_err(what())
+    }
 }
 
 /// What a kernel may have been built without, and most commands do not miss.

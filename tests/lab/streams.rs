@@ -80,14 +80,14 @@ fn slow() {
     const LINES: usize = 60_000;
     let mut child = script(&format!("seq {LINES}; exit 3"))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut first = [0; 1];
     stdout.read_exact(&mut first).unwrap();
-    // Longer than the command takes: it has ended, and most of what it wrote is still on its way.
-    thread::sleep(std::time::Duration::from_secs(3));
+    // Much longer than the command takes: it has ended, and most of what it wrote is on its way.
+    thread::sleep(std::time::Duration::from_secs(12));
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     assert_eq!(rest.lines().count(), LINES);

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
         "a_command_finds_its_callers_place_and_gives_its_status",
         place,
     ),
+    in_labs("a_working_directory_below_run_is_seen", run),
     in_labs("what_is_shared_is_written_and_nothing_else_is", shares),
     in_labs("the_devices_are_where_the_table_says", devices),
     in_labs("guests_with_svm_can_be_made_inside", kvm),
@@ -39,6 +40,18 @@ fn place() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert_eq!(output.stderr, b"to-stderr\n");
     assert_eq!(output.status.code(), Some(7));
+}
+
+fn run() {
+    // A file system of its own inside, which hides what the host has there.
+    let hidden = ["/run", "/dev/shm"]
+        .into_iter()
+        .find_map(|dir| tempfile::tempdir_in(dir).ok());
+    let dir = hidden.expect("neither /run nor /dev/shm can be written");
+    fs::write(dir.path().join("file"), "seen").unwrap();
+    let mut command = script("cat file; touch new 2>/dev/null || echo ', and not written'");
+    command.current_dir(dir.path());
+    assert_eq!(ends(command, 0), "seen, and not written\n");
 }
 
 /// HOME moves the cache, where the lab's kernel is.
