@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,7 +66,7 @@ impl LabArgs {
 /// Run a command, or a shell, in a disposable host under QEMU
 ///
 /// The lab has this machine's root, read-only; what is written to /tmp, /run and /dev/shm is lost.
-/// Its exit status is the command's.
+/// Its exit status is the command's. On a terminal Ctrl-] three times ends a lab that hangs.
 #[derive(Debug, Args)]
 pub(super) struct Lab {
     #[command(flatten)]
@@ -101,6 +102,9 @@ impl Lab {
             Devices::Table
         };
         let argv = if self.command.is_empty() {
+            if std::io::stdin().is_terminal() && !global.quiet {
+                out::say("a shell in the lab; Ctrl-] three times ends it, should it hang");
+            }
             vec![shell()]
         } else {
             self.command

@@ -13,6 +13,9 @@ use crate::kernels::{KernelError, ModuleError};
 /// A lab that could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
+    /// This is the inside of a lab.
+    #[error("this is the inside of a lab already, and labs do not nest: run the command itself")]
+    Nested,
     /// QEMU is not installed, or too old.
     #[error("the lab needs QEMU: {0}")]
     Qemu(#[from] QemuError),
@@ -160,7 +163,8 @@ impl LabError {
     #[must_use]
     pub const fn is_hosts_fault(&self) -> bool {
         match self {
-            Self::Qemu(_)
+            Self::Nested
+            | Self::Qemu(_)
             | Self::NoKernel { .. }
             | Self::Unsuitable { .. }
             | Self::Memory { .. }

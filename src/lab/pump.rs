@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, write};
@@ -55,8 +56,13 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Copies our standard input to the command until it ends, or `stop` is hung up. `to` stays open
-/// then: QEMU drops what it has not delivered when a port's socket closes.
-pub(super) fn input(to: Arc<UnixStream>, stop: io::PipeReader) -> JoinHandle<()> {
+/// then: QEMU drops what it has not delivered when a port's socket closes. Of a raw terminal
+/// `leave` looks for the keys that end the lab.
+pub(super) fn input(
+    to: Arc<UnixStream>,
+    stop: io::PipeReader,
+    mut leave: Option<(Leave, Sender<Event>)>,
+) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut to = to.as_ref();
         let from = rustix::stdio::stdin();
@@ -71,6 +77,11 @@ pub(super) fn input(to: Arc<UnixStream>, stop: io::PipeReader) -> JoinHandle<()>
                 Ok(0) => break,
                 Ok(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
+                    if let Some((leave, events)) = &mut leave
+                        && leave.is_asked(bytes, Instant::now())
+                    {
+                        let _ = events.send(Event::Leave);
+                    }
                     if wire::send_chunk(&mut to, bytes).is_err() {
                         return;
                     }
@@ -81,6 +92,36 @@ pub(super) fn input(to: Arc<UnixStream>, stop: io::PipeReader) -> JoinHandle<()>
         }
         let _ = wire::send_chunk(&mut to, &[]);
     })
+}
+
+/// Ctrl-] three times within a second, as systemd-nspawn has it. A lab whose kernel hangs hears no
+/// key, and a raw terminal makes no signals.
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    first: Option<Instant>,
+    count: u8,
+}
+
+impl Leave {
+    const KEY: u8 = 0x1d;
+    const WITHIN: Duration = Duration::from_secs(1);
+
+    fn is_asked(&mut self, bytes: &[u8], now: Instant) -> bool {
+        for byte in bytes {
+            if *byte != Self::KEY {
+                *self = Self::default();
+                continue;
+            }
+            match self.first {
+                Some(first) if now.duration_since(first) <= Self::WITHIN => self.count += 1,
+                _ => (self.first, self.count) = (Some(now), 1),
+            }
+            if self.count == 3 {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// Waits for bytes, or for the end; false when told to stop first.
@@ -109,5 +150,26 @@ fn wait(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
     match poll(&mut [PollFd::from_borrowed_fd(fd, what)], None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_of_the_key_in_a_second_leave_and_nothing_else_does() {
+        let start = Instant::now();
+        let asked = |presses: &[(&[u8], u64)]| {
+            let mut leave = Leave::default();
+            let at = |ms: u64| start + Duration::from_millis(ms);
+            presses
+                .iter()
+                .any(|(bytes, ms)| leave.is_asked(bytes, at(*ms)))
+        };
+        assert!(asked(&[(b"\x1d", 0), (b"\x1d", 400), (b"\x1d", 900)]));
+        assert!(asked(&[(b"ls\x1d\x1d\x1d", 0)]));
+        assert!(!asked(&[(b"\x1d\x1d", 0), (b"\x1d", 1100)]));
+        assert!(!asked(&[(b"\x1d\x1dx\x1d", 0)]));
     }
 }

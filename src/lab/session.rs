@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use super::choose::inside;
 use super::command::{Command, Exit};
 use super::error::LabError;
 use super::kernel::{self, LabKernel};
@@ -27,6 +28,9 @@ use crate::kernels::Cache;
 /// # Errors
 /// When the lab could not be made or broke. A command that fails is not an error.
 pub fn run(command: &Command, options: &Options) -> Result<Exit, LabError> {
+    if inside() {
+        return Err(LabError::Nested);
+    }
     let qemu = Qemu::find()?;
     memory::check(options.mem)?;
     let cache = Cache::from_env()?;

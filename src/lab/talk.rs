@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::command::Exit;
 use super::error::LabError;
 use super::machine::Machine;
-use super::pump::{self, Output};
+use super::pump::{self, Leave, Output};
 use super::signals;
 use super::terminal::{self, Streams};
 use super::tunnel::{self, Tunnel};
@@ -24,6 +24,9 @@ use crate::machine::RawTerminal;
 const GRACE: Duration = Duration::from_secs(10);
 /// Two signals closer than this mean: end it, whatever the command makes of them.
 const TWICE: Duration = Duration::from_secs(3);
+
+/// What a command is ended by when its terminal's user leaves.
+const SIGTERM: u8 = 15;
 
 /// What happens while a lab runs.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) enum Event {
     Unwanted(Output),
     /// We got a signal.
     Signal(u8),
+    /// The user of the terminal wants to be rid of the lab.
+    Leave,
 }
 
 /// One command in one lab.
@@ -213,6 +218,7 @@ impl Talk {
                     None
                 }
                 Ok(Event::Signal(number)) => self.pass_on(number),
+                Ok(Event::Leave) => Some(Exit::Signal(SIGTERM)),
                 Ok(Event::Gone) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(machine.died(match self.stage {
                         Stage::Starting(_) => " before it was up",
@@ -266,7 +272,9 @@ impl Talk {
         };
         self.stage = Stage::Running(raw);
         if self.look.input {
-            let input = pump::input(Arc::clone(&self.stdin), self.stopped()?);
+            let leave = matches!(self.stage, Stage::Running(Some(_)));
+            let leave = leave.then(|| (Leave::default(), self.events.clone()));
+            let input = pump::input(Arc::clone(&self.stdin), self.stopped()?, leave);
             self.threads.running.push(input);
         } else {
             let _ = wire::send_chunk(&mut self.stdin.as_ref(), &[]);

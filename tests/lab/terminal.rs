@@ -15,6 +15,7 @@ use super::{in_labs, script};
 
 pub(crate) const CASES: &[Case] = &[
     in_labs("a_terminal_outside_is_a_terminal_inside", terminal),
+    in_labs("three_keys_leave_a_command_that_hears_none", leave),
     in_labs("without_a_terminal_outside_there_is_none_inside", pipes),
 ];
 
@@ -124,6 +125,18 @@ fn terminal() {
         thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(status.code(), Some(5), "{:?}", screen.shown);
+    assert!(!screen.is_raw(), "put back");
+}
+
+fn leave() {
+    let mut screen = Screen::open(size(24, 80));
+    let mut child = start(
+        &screen,
+        "trap '' TERM HUP INT; stty raw; echo ready; sleep 1000",
+    );
+    screen.wait_for("ready");
+    screen.type_in("\x1d\x1d\x1d");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(!screen.is_raw(), "put back");
 }
 
