@@ -182,7 +182,7 @@ impl Board {
         self.ram.clear()?;
         self.fresh.1.restore_chips(self.vm.fd())?;
         let entry = load_guest(&self.spec, &self.ram)?;
-        for (id, state) in (0..).zip(&self.fresh.0) {
+        for (id, state) in (0..=u8::MAX).zip(&self.fresh.0) {
             let state = state.clone();
             self.fleet.ask(id, move |vcpu| {
                 vcpu.restore(&state)?;

@@ -232,7 +232,7 @@ impl Fleet {
         let until = Instant::now()
             .checked_add(PATIENCE)
             .unwrap_or_else(Instant::now);
-        for (vcpu, control) in (0..).zip(self.0.iter()) {
+        for (vcpu, control) in (0..=u8::MAX).zip(self.0.iter()) {
             if !control.wait(until, |o| o.paused || o.gone) {
                 return Err(FleetError::Slow {
                     vcpu,
