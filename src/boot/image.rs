@@ -340,13 +340,14 @@ mod tests {
     }
 
     /// What is wrong with each proper prefix of `image`, longest first.
-    fn prefixes(image: &[u8]) -> impl Iterator<Item = (usize, ImageFault)> {
+    fn prefixes(image: &[u8]) -> Vec<(usize, ImageFault)> {
         let scratch = Scratch::new(image);
         let file = File::options().write(true).open(&scratch.path).unwrap();
-        (0..image.len()).rev().map(move |len| {
+        let fault = |len| {
             file.set_len(len as u64).unwrap();
             (len, Image::open(&scratch.path).unwrap_err().fault)
-        })
+        };
+        (0..image.len()).rev().map(fault).collect()
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::values::Size;
 use super::{Failure, Global, out};
 use crate::lab::{self, Accel, Command, Devices, Exit, LabError, Options, TABLE};
 
 /// Options of the lab itself, for every command that may take it
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, Args, Deserialize)]
 #[command(next_help_heading = "Lab")]
+#[serde(default, rename_all = "kebab-case")]
 pub struct LabArgs {
     /// Kernel of the lab: a name in the cache, an image or a build directory
     #[arg(long, value_name = "NAME|PATH")]
@@ -24,21 +25,36 @@ pub struct LabArgs {
     #[arg(long, value_name = "SIZE")]
     pub lab_mem: Option<Size>,
     /// CPUs of the lab
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(CPUS))]
+    #[serde(deserialize_with = "cpus")]
     pub lab_cpus: Option<u32>,
     /// A further device in the lab, as QEMU's -device takes it
     #[arg(long, value_name = "SPEC")]
     pub lab_device: Vec<String>,
-    /// What QEMU runs the lab with
-    #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelArg,
+    /// What QEMU runs the lab with [default: auto]
+    #[arg(long, value_enum)]
+    pub accel: Option<AccelArg>,
+}
+
+const CPUS: std::ops::RangeInclusive<i64> = 1..=255;
+
+/// A number of CPUs in a file, held to the limits of the command line.
+fn cpus<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let cpus = u32::deserialize(from)?;
+    if CPUS.contains(&i64::from(cpus)) {
+        Ok(Some(cpus))
+    } else {
+        let (least, most) = (CPUS.start(), CPUS.end());
+        let error = format!("{cpus} is not in {least} to {most}");
+        Err(serde::de::Error::custom(error))
+    }
 }
 
 /// What QEMU runs the lab with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AccelArg {
     /// KVM where it nests, else emulation
-    #[default]
     Auto,
     /// Emulation
     Tcg,
@@ -47,6 +63,22 @@ pub enum AccelArg {
 }
 
 impl LabArgs {
+    /// These, and `below` where these say nothing. A list given here replaces the one below.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            lab_kernel: self.lab_kernel.or(below.lab_kernel),
+            lab_mem: self.lab_mem.or(below.lab_mem),
+            lab_cpus: self.lab_cpus.or(below.lab_cpus),
+            lab_device: if self.lab_device.is_empty() {
+                below.lab_device
+            } else {
+                self.lab_device
+            },
+            accel: self.accel.or(below.accel),
+        }
+    }
+
     /// Lays these over `options`.
     #[must_use]
     pub fn apply(&self, mut options: Options) -> Options {
@@ -55,9 +87,9 @@ impl LabArgs {
         options.cpus = self.lab_cpus.unwrap_or(options.cpus);
         options.extra_devices.extend_from_slice(&self.lab_device);
         options.accel = match self.accel {
-            AccelArg::Auto => Accel::Auto,
-            AccelArg::Tcg => Accel::Tcg,
-            AccelArg::Kvm => Accel::Kvm,
+            None | Some(AccelArg::Auto) => Accel::Auto,
+            Some(AccelArg::Tcg) => Accel::Tcg,
+            Some(AccelArg::Kvm) => Accel::Kvm,
         };
         options
     }

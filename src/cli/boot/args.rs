@@ -17,7 +17,7 @@ use crate::mem::HugePages;
 /// `trapline kernel list` shows, or :NAME for a bundled payload (`trapline boot :` lists them).
 /// Without it: $TRAPLINE_KERNEL, the newest kernel got or built, or the host's own.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct BootArgs {
     /// What to boot
     pub(crate) kernel: Option<String>,
@@ -95,7 +95,7 @@ pub(crate) struct BootArgs {
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    #[serde(skip)]
+    #[serde(flatten)]
     pub(crate) lab: LabArgs,
     /// Run a program of the guest without a shell and end with its status
     #[arg(last = true, value_name = "CMD")]
@@ -199,7 +199,7 @@ impl BootArgs {
             name: self.name.or(below.name),
             bisect: self.bisect || below.bisect,
             config: self.config,
-            lab: self.lab,
+            lab: self.lab.over(below.lab),
             command: if self.command.is_empty() && !says {
                 below.command
             } else {

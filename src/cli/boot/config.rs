@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn the_labs_options_have_keys_too() {
+        let lab = parse("lab-cpus = 3\nlab-mem = '2G'\naccel = 'tcg'\n")
+            .unwrap()
+            .lab;
+        assert_eq!((lab.lab_cpus, lab.lab_mem), (Some(3), Some(Size(2 << 30))));
+        assert!(matches!(lab.accel, Some(crate::cli::lab::AccelArg::Tcg)));
+        let error = crate::cli::chain(&parse("lab-cpus = 256\n").unwrap_err());
+        assert!(error.contains("256 is not in 1 to 255"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_names_the_nearest() {
         let error = parse("cpu = 2\n").unwrap_err().to_string();
         assert!(
