@@ -1,5 +1,6 @@
 //! Linux guests, to init and to power-off.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
@@ -43,7 +44,29 @@ fn kernel() -> Kernel {
 
 fn run(kernel: &Kernel, arguments: &[&str]) -> Run {
     let limit = ["--timeout", "120s"];
-    boot([kernel.name.as_str()].iter().chain(&limit).chain(arguments))
+    tried([kernel.name.as_str()].iter().chain(&limit).chain(arguments))
+}
+
+/// A run of a guest that should end neither in a triple fault nor in a hang.
+///
+/// In a lab under TCG one in about thirty does all the same: QEMU 7.2 then has the registers of the
+/// lab's own kernel in the guest's VMCB (CR3 beyond the guest's RAM, RSP on a stack of the lab). That
+/// is no word on Trapline, so such a run is made again; what fails for a reason of ours fails three
+/// times.
+fn tried<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
+    let arguments: Vec<_> = arguments
+        .into_iter()
+        .map(|a| a.as_ref().to_owned())
+        .collect();
+    let mut last = boot(&arguments);
+    for _ in 0..2 {
+        if !trapline::lab::inside() || !matches!(last.status, Some(71 | 72)) {
+            break;
+        }
+        eprintln!("made again after status {:?}: {arguments:?}", last.status);
+        last = boot(&arguments);
+    }
+    last
 }
 
 fn stock() {
@@ -96,7 +119,7 @@ fn protocols() {
         (elf, "pvh"),
         (elf, "auto"),
     ] {
-        let run = boot([image, "--protocol", protocol].iter().chain(&limit));
+        let run = tried([image, "--protocol", protocol].iter().chain(&limit));
         assert_eq!(
             run.status,
             Some(7),
@@ -194,7 +217,7 @@ fn late_panic() {
         "120s".as_ref(),
     ];
     let name = kernel().name;
-    boot([name.as_ref()].into_iter().chain(arguments))
+    tried([name.as_ref()].into_iter().chain(arguments))
         .ends(70)
         .says("panicked");
 }
