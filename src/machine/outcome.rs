@@ -155,6 +155,8 @@ impl Outcome {
 
     fn class(&self, end: &End) -> Class {
         match end {
+            // The machine started again: a step on the way, and no answer.
+            End::Rebooted if self.on_reboot == OnReboot::Reset => Class::Quiet,
             End::PoweredOff | End::Rebooted => Class::Guest(0),
             End::Reported { value } | End::Exited { value } => Class::Guest(guest_status(value.0)),
             End::Oopsed { .. } if self.on_oops == OnOops::Ignore => Class::Quiet,
@@ -299,6 +301,15 @@ mod tests {
             outcome.note(end.clone());
         }
         outcome
+    }
+
+    #[test]
+    fn a_guest_that_starts_again_has_not_answered() {
+        let mut outcome = Outcome::new(OnOops::Stop, OnReboot::Reset);
+        assert_eq!(outcome.note(End::Rebooted), Next::Reset);
+        let after = std::time::Duration::from_secs(2);
+        outcome.note(End::TimedOut { after });
+        assert_eq!(outcome.status(), 72);
     }
 
     #[test]
