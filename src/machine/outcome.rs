@@ -307,7 +307,7 @@ mod tests {
     fn a_guest_that_starts_again_has_not_answered() {
         let mut outcome = Outcome::new(OnOops::Stop, OnReboot::Reset);
         assert_eq!(outcome.note(End::Rebooted), Next::Reset);
-        let after = std::time::Duration::from_secs(2);
+        let after = Duration::from_secs(2);
         outcome.note(End::TimedOut { after });
         assert_eq!(outcome.status(), 72);
     }

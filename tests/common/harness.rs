@@ -34,6 +34,7 @@ enum Place {
 
 /// The `main` of a test program.
 pub(crate) fn main(cases: &[Case]) -> ExitCode {
+    hear_interrupts();
     if let Some(order) = remote::order() {
         return remote::serve(&order, cases);
     }
@@ -75,6 +76,19 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
+
+/// A shell starts background jobs with SIGINT ignored, and what they start inherits that: the programs
+/// under test would never hear it. A signal that is caught here is a default one there (execve(2)).
+fn hear_interrupts() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    if ignored.is_some_and(|mask| mask >> (libc::SIGINT - 1) & 1 != 0) {
+        let _ = vmm_sys_util::signal::register_signal_handler(libc::SIGINT, nothing);
+    }
+}
+
+extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 fn place(case: &Case) -> Place {
     let lacking = |has: fn(Need) -> Result<(), String>| {
