@@ -7,6 +7,7 @@ use crate::mem::{Gpa, GuestRam, MemError};
 
 use super::e820;
 use super::image::{Form, Image};
+use super::initrd::Initrd;
 use super::linux;
 use super::load_error::LoadError;
 use super::place::{Places, Span};
@@ -33,7 +34,7 @@ pub struct LoadRequest<'a> {
     /// The command line, without a NUL.
     pub cmdline: &'a str,
     /// The initial RAM disk.
-    pub initrd: Option<&'a [u8]>,
+    pub initrd: Option<&'a Initrd>,
     /// The ACPI root pointer.
     pub rsdp: Option<Gpa>,
     /// Ranges the guest must leave alone, beside the hole below 1 MiB.
@@ -79,9 +80,8 @@ pub fn load(ram: &GuestRam, image: &Image, request: &LoadRequest<'_>) -> Result<
 
     read_kernel(ram, image, plan.load_at)?;
     let writing = |what| move |source| LoadError::Write { what, source };
-    if let (Some(span), Some(bytes)) = (initrd, request.initrd) {
-        ram.write(Gpa(span.start), bytes)
-            .map_err(writing("initrd"))?;
+    if let (Some(span), Some(initrd)) = (initrd, request.initrd) {
+        initrd.read_to(ram, Gpa(span.start))?;
     }
     let cmdline = request.places.cmdline;
     let end = Gpa(cmdline.0.saturating_add(request.cmdline.len() as u64));
@@ -166,6 +166,10 @@ mod tests {
         bytes
     }
 
+    fn disk(bytes: &[u8]) -> Initrd {
+        Initrd::from_bytes(bytes).unwrap()
+    }
+
     fn load_bytes(image: &[u8], mib: u64, request: &LoadRequest<'_>) -> Result<Start, LoadError> {
         load(&ram(mib), &Scratch::new(image).open(), request)
     }
@@ -179,7 +183,7 @@ mod tests {
             &ram,
             &image.open(),
             &LoadRequest {
-                initrd: Some(&initrd),
+                initrd: Some(&disk(&initrd)),
                 ..request()
             },
         )
@@ -287,7 +291,7 @@ mod tests {
         let ram = ram(8);
         let image = Scratch::new(&vmlinux(&pvh_note(0x10_0020)));
         let asked = LoadRequest {
-            initrd: Some(b"cpio"),
+            initrd: Some(&disk(b"cpio")),
             ..request()
         };
         load(&ram, &image.open(), &asked).unwrap();
@@ -319,7 +323,7 @@ mod tests {
         let ram = ram(64);
         let image = Scratch::new(&bzimage(b"")).open();
         let fits = LoadRequest {
-            initrd: Some(&initrd[1..]),
+            initrd: Some(&disk(&initrd[1..])),
             ..request()
         };
         load(&ram, &image, &fits).unwrap();
@@ -330,7 +334,7 @@ mod tests {
             &ram,
             &image,
             &LoadRequest {
-                initrd: Some(&initrd),
+                initrd: Some(&disk(&initrd)),
                 ..request()
             },
         )
@@ -347,7 +351,7 @@ mod tests {
             end: 48 * MIB,
         }];
         let asked = LoadRequest {
-            initrd: Some(&[7; 4096]),
+            initrd: Some(&disk(&[7; 4096])),
             reserved: &held,
             ..request()
         };

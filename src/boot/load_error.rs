@@ -1,5 +1,8 @@
 //! Why a kernel cannot be loaded.
 
+use std::io;
+use std::path::PathBuf;
+
 use linux_loader::{configurator, loader};
 
 use crate::mem::{Gpa, MemError};
@@ -56,6 +59,14 @@ pub enum LoadError {
         len: u64,
         /// Where it has to end.
         limit: u64,
+    },
+    /// The initrd could not be read, in practice because it changed since it was opened.
+    #[error("cannot read the initrd into guest memory; was {} changed just now?", path.display())]
+    ReadInitrd {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The command line does not fit.
     #[error(

@@ -22,6 +22,7 @@ mod fault;
 mod foreign;
 mod image;
 pub mod initramfs;
+mod initrd;
 #[path = "../../guest/job_abi.rs"]
 pub mod job;
 mod kallsyms;
@@ -41,6 +42,7 @@ mod synthetic;
 
 pub use fault::{ImageError, ImageFault};
 pub use image::{Image, Kind, Protocols};
+pub use initrd::Initrd;
 pub use load::{LoadRequest, Protocol, Start, load};
 pub use load_error::LoadError;
 pub use place::{Places, Span};

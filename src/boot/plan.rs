@@ -122,10 +122,10 @@ impl Plan {
         ram: &GuestRam,
         request: &LoadRequest<'_>,
     ) -> Result<Option<Span>, LoadError> {
-        let Some(bytes) = request.initrd.filter(|bytes| !bytes.is_empty()) else {
+        let Some(initrd) = request.initrd.filter(|initrd| !initrd.is_empty()) else {
             return Ok(None);
         };
-        let len = bytes.len() as u64;
+        let len = initrd.len();
         let reach = match self.header.initrd_addr_max {
             0 => INITRD_ADDR_MAX,
             max => max,

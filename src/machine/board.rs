@@ -360,7 +360,7 @@ fn load_guest(spec: &Spec, ram: &GuestRam) -> Result<Entry, BoardError> {
     let request = LoadRequest {
         protocol: spec.protocol,
         cmdline: &spec.cmdline,
-        initrd: spec.initrd.as_deref(),
+        initrd: spec.initrd.as_ref(),
         rsdp: Some(rsdp),
         reserved: &[],
         places,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::boot::{Image, Protocol};
+use crate::boot::{Image, Initrd, Protocol};
 use crate::chipset::DebugExitMode;
 use crate::mem::HugePages;
 
@@ -27,7 +27,7 @@ pub struct Spec {
     /// The whole command line.
     pub cmdline: String,
     /// The initramfs.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Initrd>,
     /// What a write to the debug exit does.
     pub debug_exit: DebugExitMode,
 }

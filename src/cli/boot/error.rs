@@ -30,6 +30,12 @@ pub(super) enum BootError {
         /// Why.
         source: io::Error,
     },
+    /// The initramfs was made and cannot be kept.
+    #[error("cannot hold the initramfs in memory")]
+    Hold {
+        /// Why.
+        source: io::Error,
+    },
     /// An option that a payload has no use for.
     #[error("--{option} is for Linux guests; a payload has no {lacks}")]
     NotForPayloads {

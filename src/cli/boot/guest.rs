@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::boot::payload::{self, Payload};
-use crate::boot::{Image, Kind, Symbols, vmlinux};
+use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
 use crate::machine::{Booted, Spec};
@@ -118,13 +118,13 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     let origin = format!("kernel {}{version}{from}", kernel.name);
     let (initrd, debug_exit, parcels) = match &args.initrd {
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|source| {
+            let initrd = Initrd::open(path).map_err(|source| {
                 Failure::usage(BootError::Initrd {
                     path: path.clone(),
                     source,
                 })
             })?;
-            (bytes, DebugExitMode::Exit, Spool::default())
+            (initrd, DebugExitMode::Exit, Spool::default())
         }
         None => {
             let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;

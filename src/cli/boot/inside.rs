@@ -5,17 +5,19 @@ use std::path::PathBuf;
 
 use rustix::termios::tcgetwinsize;
 
+use crate::boot::Initrd;
 use crate::boot::initramfs;
 use crate::boot::job::{Action, Job, Terminal};
 use crate::kernels::{self, Cache, Kernel, modules};
 
 use super::args::BootArgs;
+use super::error::BootError;
 use super::guest::of_kernels;
 use crate::cli::Failure;
 use crate::cli::progress::Bar;
 
 /// Builds the initramfs that the options ask for.
-pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result<Vec<u8>, Failure> {
+pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result<Initrd, Failure> {
     let action = match (&args.exec, args.shell, args.command.is_empty()) {
         (Some(script), ..) => Action::Script(script.clone().into_bytes()),
         (_, true, _) => Action::Shell,
@@ -53,7 +55,9 @@ pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result
         .iter()
         .map(|pair| (pair.0.clone(), pair.1.clone()))
         .collect();
-    initramfs::builtin(&job, busybox.as_deref(), &packed, &files).map_err(Failure::usage)
+    let bytes = initramfs::builtin(&job, busybox.as_deref(), &packed, &files);
+    let held = Initrd::from_bytes(&bytes.map_err(Failure::usage)?);
+    held.map_err(|source| Failure::internal(BootError::Hold { source }))
 }
 
 /// The caller's terminal, as the guest's shell should see it.
