@@ -10,6 +10,7 @@
 //! | [`lab`], [`kernels`], [`host`] | the disposable host; kernels got and built; what this machine can do |
 //! | [`machine`] | the board: the only room that knows every device |
 //! | [`boot`], [`vm`], [`chipset`] | kernel formats and tables; KVM; the devices of the PC |
+//! | [`pci`] | configuration space, BARs, capabilities, MSI and MSI-X, configuration cycles |
 //! | [`bus`], [`dma`] | how devices are reached, and how they reach memory |
 //! | [`mem`] | guest RAM |
 //! | [`trace`] | typed events and where they go |
@@ -22,6 +23,8 @@ pub mod mem;
 
 pub mod bus;
 pub mod dma;
+
+pub mod pci;
 
 pub mod boot;
 pub mod chipset;

@@ -80,6 +80,17 @@ pub struct Window {
     pub len: u64,
 }
 
+/// Where a movable window lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The device's own number for it.
+    pub window: u8,
+    /// Ports or memory.
+    pub space: Space,
+    /// First address.
+    pub base: u64,
+}
+
 /// A refusal is ordinary guest behaviour: the bus fills ones, counts and traces; the device does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -87,6 +98,13 @@ pub enum Refusal {
     NoSuchRegister,
     /// The register does not take this width.
     BadWidth,
+    /// A bridge passes the cycle on: the bus runs it at that address, once.
+    Forward {
+        /// The space on the other side.
+        space: Space,
+        /// The address there.
+        address: u64,
+    },
 }
 
 /// What a device answers.
@@ -156,6 +174,12 @@ pub trait Device: Send {
     /// # Errors
     /// [`StateError`]; the device is then unchanged.
     fn load(&mut self, state: &serde_json::Value) -> Result<(), StateError>;
+
+    /// Where the windows without a fixed base lie, by the device's state. Asked after a reset and a
+    /// load; accesses say what they move by an effect.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
+    }
 
     /// When it next wants [`Device::wake`]; asked after every access and every wake.
     fn deadline(&self) -> Option<Ns> {

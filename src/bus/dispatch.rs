@@ -2,20 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::trace::{Direction, Event, Probe, Space};
 
 use super::clock::Ns;
-use super::device::{Access, Answer, Device, ResetKind, StateError, Width, Window};
+use super::device::{Access, Answer, Device, Place, Refusal, ResetKind, StateError, Width, Window};
 use super::effect::{Effect, EffectSink, Effects};
-use super::ranges::{Overlap, RangeMap};
-
-/// Where a device stands in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceId(usize);
-
-type Target = (DeviceId, u8);
+use super::maps::{DeviceId, Maps, Placed, Target, Waiting};
+use super::ranges::Overlap;
 
 /// A device that could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -59,19 +54,12 @@ impl Slot {
     }
 }
 
+/// Who took an access.
 #[derive(Default)]
-struct Maps {
-    pio: RangeMap<Target>,
-    mmio: RangeMap<Target>,
-}
-
-impl Maps {
-    const fn of(&mut self, space: Space) -> &mut RangeMap<Target> {
-        match space {
-            Space::Pio => &mut self.pio,
-            Space::Mmio => &mut self.mmio,
-        }
-    }
+struct Taken {
+    device: Option<&'static str>,
+    /// Where it goes on.
+    forward: Option<(Space, u64)>,
 }
 
 /// The bus of a machine. Built with `&mut`, then shared.
@@ -110,7 +98,7 @@ impl Bus {
         let maps = self.maps.get_mut().unwrap_or_else(PoisonError::into_inner);
         for window in &windows {
             if let Some(base) = window.base {
-                maps.of(window.space)
+                maps.of_mut(window.space)
                     .insert(base, window.len, (id, window.id))
                     .map_err(|source| AttachError {
                         device: label,
@@ -145,19 +133,29 @@ impl Bus {
         probe: &Probe,
     ) -> u64 {
         let mut value = width.ones();
-        let device = self.access(space, address, width, sink, |slot, device, at, effects| {
-            slot.counters.reads.fetch_add(1, Ordering::Relaxed);
-            value = device.read(at, effects)? & width.ones();
-            Ok(())
-        });
-        probe.emit(|| Event::Access {
-            space,
-            direction: Direction::Read,
-            address,
-            width: width.bytes(),
-            value,
-            device,
-        });
+        let run = |space, address, value: &mut u64| {
+            self.access(space, address, width, sink, |slot, device, at, effects| {
+                slot.counters.reads.fetch_add(1, Ordering::Relaxed);
+                *value = device.read(at, effects)? & width.ones();
+                Ok(())
+            })
+        };
+        let taken = run(space, address, &mut value);
+        let event = |space, address, device, value| {
+            probe.emit(|| Event::Access {
+                space,
+                direction: Direction::Read,
+                address,
+                width: width.bytes(),
+                value,
+                device,
+            });
+        };
+        if let Some((space, address)) = taken.forward {
+            let behind = run(space, address, &mut value);
+            event(space, address, behind.device, value);
+        }
+        event(space, address, taken.device, value);
         value
     }
 
@@ -172,18 +170,24 @@ impl Bus {
         probe: &Probe,
     ) {
         let value = value & width.ones();
-        let device = self.access(space, address, width, sink, |slot, device, at, effects| {
-            slot.counters.writes.fetch_add(1, Ordering::Relaxed);
-            device.write(at, value, effects)
-        });
-        probe.emit(|| Event::Access {
-            space,
-            direction: Direction::Write,
-            address,
-            width: width.bytes(),
-            value,
-            device,
-        });
+        let run = |space, address| {
+            let taken = self.access(space, address, width, sink, |slot, device, at, effects| {
+                slot.counters.writes.fetch_add(1, Ordering::Relaxed);
+                device.write(at, value, effects)
+            });
+            probe.emit(|| Event::Access {
+                space,
+                direction: Direction::Write,
+                address,
+                width: width.bytes(),
+                value,
+                device: taken.device,
+            });
+            taken
+        };
+        if let Some((space, address)) = run(space, address).forward {
+            run(space, address);
+        }
     }
 
     fn access(
@@ -193,41 +197,42 @@ impl Bus {
         width: Width,
         sink: &dyn EffectSink,
         call: impl FnOnce(&Slot, &mut dyn Device, Access, &mut Effects) -> Answer<()>,
-    ) -> Option<&'static str> {
+    ) -> Taken {
         let found = {
             let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
-            match space {
-                Space::Pio => maps.pio.find(address),
-                Space::Mmio => maps.mmio.find(address),
-            }
+            maps.of(space).find(address)
         };
         // An access that passes the end of its window is nobody's: real decoders see two.
         let target = found.filter(|&(.., room)| u64::from(width.bytes()) <= room);
-        let Some(((id, window), offset, _)) = target else {
+        let slot = target.and_then(|((id, _), ..)| self.slots.get(id.0));
+        let (Some(((id, window), offset, _)), Some(slot)) = (target, slot) else {
             self.unclaimed.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Taken::default();
         };
-        let slot = self.slots.get(id.0)?;
         let mut effects = Effects::new();
-        let deadline = {
+        let (answer, deadline) = {
             let mut device = slot.lock();
-            let answer = call(
-                slot,
-                device.as_mut(),
-                Access {
-                    window,
-                    offset,
-                    width,
-                },
-                &mut effects,
-            );
-            if answer.is_err() {
-                slot.counters.refused.fetch_add(1, Ordering::Relaxed);
-            }
-            device.deadline()
+            let at = Access {
+                window,
+                offset,
+                width,
+            };
+            let answer = call(slot, device.as_mut(), at, &mut effects);
+            (answer, device.deadline())
         };
         self.settle(id, &mut effects, deadline, sink);
-        Some(slot.label)
+        let forward = match answer {
+            Err(Refusal::Forward { space, address }) => Some((space, address)),
+            Err(_) => {
+                slot.counters.refused.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Ok(()) => None,
+        };
+        Taken {
+            device: Some(slot.label),
+            forward,
+        }
     }
 
     /// Applies what a device asked for, with its lock dropped.
@@ -243,34 +248,43 @@ impl Bus {
         }
         for effect in effects.drain() {
             match effect {
-                Effect::Place {
-                    window,
-                    space,
-                    base,
-                } => self.place(id, window, space, base),
-                Effect::Withdraw { window } => self.withdraw(id, window),
+                Effect::Place(place) => self.place(id, place),
+                Effect::Withdraw { window } => self.maps_mut().withdraw((id, window)),
                 other => sink.apply(other),
             }
         }
     }
 
-    /// Moves a window; one that would overlap another answers nothing, as two decoders would fight.
-    fn place(&self, id: DeviceId, window: u8, space: Space, base: u64) {
-        let Some(slot) = self.slots.get(id.0) else {
-            return;
-        };
-        let Some(shape) = slot.windows.iter().find(|w| w.id == window) else {
-            return;
-        };
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        maps.of(shape.space).remove((id, window));
-        let _taken = maps.of(space).insert(base, shape.len, (id, window));
+    fn maps_mut(&self) -> RwLockWriteGuard<'_, Maps> {
+        self.maps.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn withdraw(&self, id: DeviceId, window: u8) {
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        maps.pio.remove((id, window));
-        maps.mmio.remove((id, window));
+    /// Moves a window.
+    fn place(&self, id: DeviceId, place: Place) {
+        let slot = self.slots.get(id.0);
+        let shape = slot.and_then(|s| s.windows.iter().find(|w| w.id == place.window));
+        let Some(shape) = shape else {
+            return;
+        };
+        let mut maps = self.maps_mut();
+        let target = (id, place.window);
+        maps.withdraw(target);
+        maps.place(Waiting {
+            space: place.space,
+            base: place.base,
+            len: shape.len,
+            target,
+        });
+    }
+
+    /// Puts the movable windows of a device where its state says.
+    fn replace(&self, id: DeviceId, slot: &Slot, places: Vec<Place>) {
+        for window in slot.windows.iter().filter(|w| w.base.is_none()) {
+            self.maps_mut().withdraw((id, window.id));
+        }
+        for place in places {
+            self.place(id, place);
+        }
     }
 
     /// Wakes every device whose deadline has come and returns the earliest that has not.
@@ -298,9 +312,16 @@ impl Bus {
         }
     }
 
-    /// Resets every device.
+    /// Resets every device; movable windows go back to where reset puts them.
     pub fn reset(&self, kind: ResetKind) {
-        self.each(|d| d.reset(kind));
+        for (index, slot) in self.slots.iter().enumerate() {
+            let places = {
+                let mut device = slot.lock();
+                device.reset(kind);
+                device.places()
+            };
+            self.replace(DeviceId(index), slot, places);
+        }
     }
 
     /// Stops every device's background work.
@@ -337,14 +358,19 @@ impl Bus {
                 self.slots.len()
             )));
         }
-        for (slot, (label, state)) in self.slots.iter().zip(states) {
+        for ((index, slot), (label, state)) in self.slots.iter().enumerate().zip(states) {
             if slot.label != label {
                 return Err(impossible(format!(
                     "{label} saved where {} stands",
                     slot.label
                 )));
             }
-            slot.lock().load(state)?;
+            let places = {
+                let mut device = slot.lock();
+                device.load(state)?;
+                device.places()
+            };
+            self.replace(DeviceId(index), slot, places);
         }
         Ok(())
     }
@@ -364,18 +390,28 @@ impl Bus {
         )
     }
 
-    /// Every placed window as (space, first, last, device, window name), lowest first.
+    /// Every placed window: ports, memory, configuration; each lowest first.
     #[must_use]
-    pub fn listing(&self) -> Vec<(Space, u64, u64, &'static str, &'static str)> {
+    pub fn listing(&self) -> Vec<Placed> {
         let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
-        let row = |space, (base, last, (id, window)): (u64, u64, Target)| {
+        let row = |(space, first, last, (id, window)): (Space, u64, u64, Target)| {
             let slot = self.slots.get(id.0)?;
-            let name = slot.windows.iter().find(|w| w.id == window)?.name;
-            Some((space, base, last, slot.label, name))
+            Some(Placed {
+                space,
+                first,
+                last,
+                device: slot.label,
+                window: slot.windows.iter().find(|w| w.id == window)?.name,
+            })
         };
-        let pio = maps.pio.iter().filter_map(|r| row(Space::Pio, r));
-        pio.chain(maps.mmio.iter().filter_map(|r| row(Space::Mmio, r)))
-            .collect()
+        maps.iter().filter_map(row).collect()
+    }
+
+    /// Every device's label and windows, in arena order.
+    #[must_use]
+    pub fn devices(&self) -> Vec<(&'static str, &[Window])> {
+        let slots = self.slots.iter();
+        slots.map(|s| (s.label, s.windows.as_slice())).collect()
     }
 }
 
@@ -397,7 +433,6 @@ impl fmt::Debug for BusPort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::device::Refusal;
 
     struct Latch(u64);
 
@@ -434,11 +469,11 @@ mod tests {
         fn write(&mut self, at: Access, value: u64, effects: &mut Effects) -> Answer<()> {
             self.0 = value;
             if at.offset == 1 {
-                effects.push(Effect::Place {
+                effects.push(Effect::Place(Place {
                     window: 1,
                     space: Space::Mmio,
                     base: value << 12,
-                });
+                }));
             }
             if at.offset == 2 {
                 effects.push(Effect::Exit(value));
@@ -447,6 +482,17 @@ mod tests {
         }
         fn reset(&mut self, _: ResetKind) {
             self.0 = 0;
+        }
+        fn places(&self) -> Vec<Place> {
+            let place = |base| Place {
+                window: 1,
+                space: Space::Mmio,
+                base,
+            };
+            (self.0 != 0)
+                .then(|| place(self.0 << 12))
+                .into_iter()
+                .collect()
         }
         fn save(&self) -> serde_json::Value {
             self.0.into()
@@ -533,5 +579,59 @@ mod tests {
         assert!(bus.load(&[("serial".into(), 1.into())]).is_err());
         bus.load(&[("latch".into(), 5.into())]).unwrap();
         assert_eq!(read(&bus, Space::Pio, 0x10, Width::Byte), 5);
+    }
+
+    #[test]
+    fn movable_windows_follow_a_reset_and_a_load() {
+        let (bus, seen) = bus();
+        bus.write(Space::Pio, 0x11, Width::Byte, 7, &seen, &Probe::off());
+        bus.reset(ResetKind::Cold);
+        assert_eq!(read(&bus, Space::Mmio, 0x7008, Width::Byte), 0xff);
+        bus.load(&[("latch".into(), 5.into())]).unwrap();
+        assert_eq!(read(&bus, Space::Mmio, 0x5008, Width::Byte), 5);
+    }
+
+    /// A bridge from port 0x40 to port 0x10, and from 0x41 back to itself.
+    struct Bridge;
+
+    impl Device for Bridge {
+        fn label(&self) -> &'static str {
+            "bridge"
+        }
+        fn windows(&self) -> Vec<Window> {
+            vec![Window {
+                id: 0,
+                name: "ports",
+                space: Space::Pio,
+                base: Some(0x40),
+                len: 2,
+            }]
+        }
+        fn read(&mut self, at: Access, _: &mut Effects) -> Answer<u64> {
+            Err(Refusal::Forward {
+                space: Space::Pio,
+                address: if at.offset == 0 { 0x10 } else { 0x41 },
+            })
+        }
+        fn write(&mut self, at: Access, _: u64, effects: &mut Effects) -> Answer<()> {
+            self.read(at, effects).map(drop)
+        }
+        fn reset(&mut self, _: ResetKind) {}
+        fn save(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+        fn load(&mut self, _: &serde_json::Value) -> Result<(), StateError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bridge_passes_a_cycle_on_once() {
+        let (mut bus, seen) = bus();
+        bus.attach(Box::new(Bridge)).unwrap();
+        bus.write(Space::Pio, 0x40, Width::Byte, 0x5a, &seen, &Probe::off());
+        assert_eq!(read(&bus, Space::Pio, 0x10, Width::Byte), 0x5a);
+        assert_eq!(read(&bus, Space::Pio, 0x40, Width::Byte), 0x5a);
+        assert_eq!(read(&bus, Space::Pio, 0x41, Width::Byte), 0xff, "a loop");
     }
 }

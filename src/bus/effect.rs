@@ -1,21 +1,12 @@
 //! Side effects a device returns as values; the dispatcher applies them after unlocking it.
 
-use crate::trace::Space;
-
-use super::device::ResetKind;
+use super::device::{Place, ResetKind};
 
 /// Something an access does beyond the device's own registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A window of this device now lies at `base`.
-    Place {
-        /// The device's own number for it.
-        window: u8,
-        /// Ports or memory.
-        space: Space,
-        /// First address.
-        base: u64,
-    },
+    Place(Place),
     /// A window of this device answers no more.
     Withdraw {
         /// The device's own number for it.

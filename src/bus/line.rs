@@ -21,6 +21,7 @@ pub trait LineListener: Send + Sync {
 
 #[derive(Debug, Clone, Copy)]
 struct Source {
+    name: &'static str,
     gsi: Option<u32>,
     level: bool,
 }
@@ -60,16 +61,32 @@ impl Lines {
         self.0.router.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new line, low, routed to `gsi` or to nothing.
+    /// A new line, low, routed to `gsi` or to nothing; `name` is for listings.
     #[must_use]
-    pub fn line(&self, gsi: Option<u32>) -> Line {
+    pub fn line(&self, name: &'static str, gsi: Option<u32>) -> Line {
         let mut router = self.lock();
         let source = router.sources.len();
-        router.sources.push(Source { gsi, level: false });
+        router.sources.push(Source {
+            name,
+            gsi,
+            level: false,
+        });
         Line {
             lines: self.clone(),
             source,
         }
+    }
+
+    /// Every line, in the order they were made.
+    #[must_use]
+    pub fn listing(&self) -> Vec<LineUse> {
+        let router = self.lock();
+        let row = |s: &Source| LineUse {
+            name: s.name,
+            gsi: s.gsi,
+            level: s.level,
+        };
+        router.sources.iter().map(row).collect()
     }
 
     /// Tells `listener` of every later re-routing.
@@ -116,6 +133,31 @@ impl Lines {
     }
 }
 
+/// A line, for listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct LineUse {
+    /// Whose it is.
+    pub name: &'static str,
+    /// Where it goes.
+    pub gsi: Option<u32>,
+    /// Whether it drives high.
+    pub level: bool,
+}
+
+/// Re-routes a line that somebody else drives, as PIIX3 does with PCI's.
+#[derive(Debug, Clone)]
+pub struct Switch {
+    lines: Lines,
+    source: usize,
+}
+
+impl Switch {
+    /// Connects the line to another GSI; an asserted line moves.
+    pub fn route(&self, gsi: Option<u32>) {
+        self.lines.change(self.source, |s| s.gsi = gsi);
+    }
+}
+
 /// One source of interrupts. Dropping it lowers it.
 #[derive(Debug)]
 pub struct Line {
@@ -145,9 +187,13 @@ impl Line {
             .is_some_and(|s| s.level)
     }
 
-    /// Connects the line to another GSI; an asserted line moves.
-    pub fn route(&self, gsi: Option<u32>) {
-        self.lines.change(self.source, |s| s.gsi = gsi);
+    /// The switch of this line.
+    #[must_use]
+    pub fn switch(&self) -> Switch {
+        Switch {
+            lines: self.lines.clone(),
+            source: self.source,
+        }
     }
 
     /// Puts a saved level back without telling the irqchip, which has its own saved state.
@@ -191,7 +237,7 @@ mod tests {
     #[test]
     fn a_shared_gsi_falls_only_when_the_last_source_falls() {
         let (log, lines) = log();
-        let (a, b) = (lines.line(Some(9)), lines.line(Some(9)));
+        let (a, b) = (lines.line("test", Some(9)), lines.line("test", Some(9)));
         a.set(true);
         b.set(true);
         a.set(false);
@@ -203,10 +249,10 @@ mod tests {
     #[test]
     fn an_asserted_line_moves_when_it_is_rerouted() {
         let (log, lines) = log();
-        let line = lines.line(Some(10));
+        let line = lines.line("test", Some(10));
         line.set(true);
-        line.route(Some(11));
-        line.route(None);
+        line.switch().route(Some(11));
+        line.switch().route(None);
         assert_eq!(
             log.take(),
             [(10, true), (10, false), (11, true), (11, false)]
@@ -218,23 +264,23 @@ mod tests {
         struct Follow(Lines, Mutex<Vec<Option<u32>>>);
         impl LineListener for Follow {
             fn rerouted(&self, _: usize, gsi: Option<u32>) {
-                let _line = self.0.line(None);
+                let _line = self.0.line("test", None);
                 self.1.lock().unwrap().push(gsi);
             }
         }
         let (_, lines) = log();
         let follow = Arc::new(Follow(lines.clone(), Mutex::default()));
         lines.listen(follow.clone());
-        let line = lines.line(Some(5));
-        line.route(Some(5));
-        line.route(Some(6));
+        let line = lines.line("test", Some(5));
+        line.switch().route(Some(5));
+        line.switch().route(Some(6));
         assert_eq!(*follow.1.lock().unwrap(), [Some(6)]);
     }
 
     #[test]
     fn restoring_a_level_makes_no_edge() {
         let (log, lines) = log();
-        let line = lines.line(Some(4));
+        let line = lines.line("test", Some(4));
         line.restore(true);
         assert!(line.level() && log.take().is_empty());
         line.set(false);
@@ -244,7 +290,7 @@ mod tests {
     #[test]
     fn dropping_a_line_lowers_it() {
         let (log, lines) = log();
-        let line = lines.line(Some(4));
+        let line = lines.line("test", Some(4));
         line.set(true);
         drop(line);
         assert_eq!(log.take(), [(4, true), (4, false)]);

@@ -63,11 +63,11 @@ impl Device for DebugExit {
 
     /// It remembers nothing.
     fn save(&self) -> serde_json::Value {
-        super::state::save(&())
+        crate::bus::state::save(&())
     }
 
     fn load(&mut self, state: &serde_json::Value) -> Result<(), StateError> {
-        super::state::load(self.label(), state)
+        crate::bus::state::load(self.label(), state)
     }
 }
 

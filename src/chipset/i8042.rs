@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::{
     Access, Answer, Device, Effect, Effects, Line, Refusal, ResetKind, StateError, Width, Window,
+    state,
 };
 use crate::trace::Space;
 
 use super::ps2_keyboard::Keyboard;
-use super::state;
 
 /// Windows: the data port 0x60, and 0x64, which is the status when read and takes commands.
 const DATA: u8 = 0;

@@ -31,7 +31,6 @@ mod rtc_alarm;
 mod rtc_calendar;
 mod serial;
 mod serial_input;
-mod state;
 
 #[cfg(test)]
 mod laws;

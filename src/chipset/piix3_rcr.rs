@@ -3,11 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window,
+    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window, state,
 };
 use crate::trace::Space;
-
-use super::state;
 
 /// The port. PCI's configuration address register is a dword at 0xcf8; this byte lies under it.
 const BASE: u64 = 0xcf9;

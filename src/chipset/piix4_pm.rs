@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Clock, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window,
+    Access, Answer, Clock, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window, state,
 };
 use crate::trace::Space;
 
-use super::{lanes, state};
+use super::lanes;
 
 /// PM timer frequency (ACPI 6.5, 4.8.3.3).
 pub const PM_TIMER_HZ: u64 = 3_579_545;

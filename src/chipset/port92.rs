@@ -3,11 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window,
+    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window, state,
 };
 use crate::trace::Space;
-
-use super::state;
 
 const BASE: u64 = 0x92;
 /// FAST_INIT: its rise from 0 to 1 resets.

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::{Access, Answer, Device, Effects, Refusal, ResetKind, StateError, Width, Window};
+use crate::bus::{
+    Access, Answer, Device, Effects, Refusal, ResetKind, StateError, Width, Window, state,
+};
 use crate::trace::Space;
-
-use super::state;
 
 const BASE: u64 = 0x80;
 

@@ -7,13 +7,12 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window,
+    Access, Answer, Device, Effect, Effects, Refusal, ResetKind, StateError, Width, Window, state,
 };
 use crate::dma::{Dma, Iova};
 use crate::trace::Space;
 
 use super::postbox_abi as abi;
-use super::state;
 
 /// Takes the parcels, in order; together they are one stream of bytes.
 pub trait Parcels: Send {

@@ -34,7 +34,7 @@ impl Wires {
     }
 
     pub(super) fn line(&self, gsi: u32) -> Line {
-        self.lines.line(Some(gsi))
+        self.lines.line("test", Some(gsi))
     }
 
     /// The changes since the last look.

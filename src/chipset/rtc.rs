@@ -12,13 +12,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Clock, Device, Effects, Line, Ns, Refusal, ResetKind, StateError, Width, Window,
+    Access, Answer, Clock, Device, Effects, Line, Ns, Refusal, ResetKind, StateError, Width,
+    Window, state,
 };
 use crate::trace::Space;
 
+use super::lanes;
 use super::rtc_alarm::Alarm;
 use super::rtc_calendar::{Encoding, Fields};
-use super::{lanes, state};
 
 /// Index port; data is the one after it.
 const BASE: u64 = 0x70;

@@ -20,12 +20,12 @@ use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial as Core, Trigger};
 
 use crate::bus::{
-    Access, Answer, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window,
+    Access, Answer, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window, state,
 };
 use crate::trace::Space;
 
+use super::lanes;
 use super::serial_input::SerialInput;
-use super::{lanes, state};
 
 /// COM1, on ISA interrupt 4.
 const BASE: u64 = 0x3f8;

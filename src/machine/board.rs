@@ -114,14 +114,14 @@ impl Board {
         bus.on_deadline(move |at| deadlines.arm(at));
         let devices: [Box<dyn Device>; 10] = [
             Box::new(Serial::new(
-                lines.line(Some(layout::GSI_SERIAL.into())),
+                lines.line("serial", Some(layout::GSI_SERIAL.into())),
                 plugs.console,
                 input.clone(),
             )),
             Box::new(DebugExit::new(spec.debug_exit)),
             Box::new(PmBlock::new(
                 layout::PM_BASE.into(),
-                lines.line(Some(layout::GSI_SCI.into())),
+                lines.line("piix4-pm", Some(layout::GSI_SCI.into())),
                 Arc::clone(&clock) as Arc<dyn Clock>,
             )),
             Box::new(ResetControl::new()),
@@ -129,13 +129,13 @@ impl Board {
             Box::new(PostCode::new()),
             Box::new(Pvpanic),
             Box::new(Rtc::new(
-                lines.line(Some(layout::GSI_RTC.into())),
+                lines.line("rtc", Some(layout::GSI_RTC.into())),
                 Arc::clone(&clock) as Arc<dyn Clock>,
                 cmos_memory(&ram),
             )),
             Box::new(I8042::new(
-                lines.line(Some(layout::GSI_KEYBOARD.into())),
-                lines.line(Some(layout::GSI_MOUSE.into())),
+                lines.line("i8042", Some(layout::GSI_KEYBOARD.into())),
+                lines.line("i8042", Some(layout::GSI_MOUSE.into())),
             )),
             // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
             Box::new(Postbox::new(Dma::platform(ram.clone()), plugs.parcels)),

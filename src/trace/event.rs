@@ -10,6 +10,8 @@ pub enum Space {
     Pio,
     /// Memory-mapped I/O, guest physical.
     Mmio,
+    /// PCI configuration: requester id in bits 23:8, register in 7:0.
+    Config,
 }
 
 /// Which way an access went, seen from the guest.

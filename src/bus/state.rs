@@ -3,19 +3,20 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bus::StateError;
+use super::device::StateError;
 
 /// A device's state as a value.
-pub(super) fn save<T: Serialize>(state: &T) -> serde_json::Value {
+#[must_use]
+pub fn save<T: Serialize>(state: &T) -> serde_json::Value {
     // Plain structs of numbers and bytes have no way to fail; null is refused by every load.
     serde_json::to_value(state).unwrap_or_default()
 }
 
 /// The shape of a saved state; its values are the device's to check.
-pub(super) fn load<T: DeserializeOwned>(
-    device: &str,
-    state: &serde_json::Value,
-) -> Result<T, StateError> {
+///
+/// # Errors
+/// [`StateError::Shape`].
+pub fn load<T: DeserializeOwned>(device: &str, state: &serde_json::Value) -> Result<T, StateError> {
     T::deserialize(state).map_err(|source| StateError::Shape {
         device: device.into(),
         source,
@@ -23,7 +24,10 @@ pub(super) fn load<T: DeserializeOwned>(
 }
 
 /// Refuses a state whose `what` cannot be.
-pub(super) fn check(device: &str, possible: bool, what: &str) -> Result<(), StateError> {
+///
+/// # Errors
+/// [`StateError::Impossible`], unless `possible`.
+pub fn check(device: &str, possible: bool, what: &str) -> Result<(), StateError> {
     if possible {
         return Ok(());
     }
