@@ -11,6 +11,7 @@
 //! | [`machine`] | the board: the only room that knows every device |
 //! | [`boot`], [`vm`], [`chipset`] | kernel formats and tables; KVM; the devices of the PC |
 //! | [`pci`] | configuration space, BARs, capabilities, MSI and MSI-X, configuration cycles |
+//! | [`msr`] | names, policy, filter and model of MSRs |
 //! | [`bus`], [`dma`] | how devices are reached, and how they reach memory |
 //! | [`mem`] | guest RAM |
 //! | [`trace`] | typed events and where they go |
@@ -24,6 +25,7 @@ pub mod mem;
 pub mod bus;
 pub mod dma;
 
+pub mod msr;
 pub mod pci;
 
 pub mod boot;
