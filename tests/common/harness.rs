@@ -34,7 +34,7 @@ enum Place {
 
 /// The `main` of a test program.
 pub(crate) fn main(cases: &[Case]) -> ExitCode {
-    hear_interrupts();
+    hear_signals();
     if let Some(order) = remote::order() {
         return remote::serve(&order, cases);
     }
@@ -77,14 +77,17 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// A shell starts background jobs with SIGINT ignored, and what they start inherits that: the programs
-/// under test would never hear it. A signal that is caught here is a default one there (execve(2)).
-fn hear_interrupts() {
+/// A shell starts background jobs with SIGINT and SIGQUIT ignored, nohup(1) all with SIGHUP, and what they
+/// start inherits that: the programs under test would never hear them. A signal that is caught here is a
+/// default one there (execve(2)).
+fn hear_signals() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    if ignored.is_some_and(|mask| mask >> (libc::SIGINT - 1) & 1 != 0) {
-        let _ = vmm_sys_util::signal::register_signal_handler(libc::SIGINT, nothing);
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        if ignored.is_some_and(|mask| mask >> (signal - 1) & 1 != 0) {
+            let _ = vmm_sys_util::signal::register_signal_handler(signal, nothing);
+        }
     }
 }
 
