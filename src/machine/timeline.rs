@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use super::cpu_time::CpuTime;
 use super::footprint::Footprint;
 
 /// A step every run of a kernel goes through.
@@ -47,25 +47,13 @@ pub struct Mark {
     #[serde(rename = "ms", serialize_with = "millis")]
     pub at: Duration,
     /// CPU time Trapline had used, the guest's included, when it was known then.
-    #[serde(
-        rename = "cpu_ms",
-        serialize_with = "some_millis",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub cpu: Option<Duration>,
+    #[serde(flatten)]
+    pub cpu: Option<CpuTime>,
 }
 
-fn millis<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
     // Whole microseconds: the digits below are noise.
     to.serialize_f64((at.as_secs_f64() * 1e6).round() / 1e3)
-}
-
-#[expect(clippy::ref_option, reason = "signature given by serde")]
-fn some_millis<S: serde::Serializer>(at: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => millis(at, to),
-        None => to.serialize_none(),
-    }
 }
 
 /// The steps so far. Shared by all threads of a run.
@@ -90,7 +78,7 @@ impl Timeline {
     /// `step` happens now. Only the first time counts: a machine that is reset goes through its
     /// steps again.
     pub fn mark(&self, step: Step) {
-        self.add(step, Instant::now(), Some(cpu_time()));
+        self.add(step, Instant::now(), CpuTime::now());
     }
 
     /// `step` happened then.
@@ -98,7 +86,7 @@ impl Timeline {
         self.add(step, at, None);
     }
 
-    fn add(&self, step: Step, at: Instant, cpu: Option<Duration>) {
+    fn add(&self, step: Step, at: Instant, cpu: Option<CpuTime>) {
         let at = at.saturating_duration_since(self.start);
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if marks.iter().all(|m| m.step != step) {
@@ -128,11 +116,6 @@ impl Default for Timeline {
     }
 }
 
-fn cpu_time() -> Duration {
-    // The clock exists and its values are positive.
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
-}
-
 /// What `--timing` prints.
 #[must_use]
 pub fn timing(marks: &[Mark], memory: Option<Footprint>) -> String {
@@ -145,7 +128,7 @@ pub fn timing(marks: &[Mark], memory: Option<Footprint>) -> String {
         if mark.step != Step::Start {
             let _ = write!(text, "  {:>+10.1} ms", ms(since));
             if let Some(cpu) = mark.cpu {
-                let _ = write!(text, "  {:>10.1} ms CPU", ms(cpu));
+                let _ = write!(text, "  {:>10.1} ms CPU", ms(cpu.total));
             }
         }
         text.push('\n');
@@ -185,7 +168,10 @@ mod tests {
         let mark = |step, ms, cpu: Option<u64>| Mark {
             step,
             at: Duration::from_millis(ms),
-            cpu: cpu.map(Duration::from_millis),
+            cpu: cpu.map(|ms| CpuTime {
+                total: Duration::from_millis(ms),
+                user: Duration::ZERO,
+            }),
         };
         let marks = [
             mark(Step::Start, 0, Some(1)),
@@ -209,7 +195,7 @@ memory                   2.5 MiB of its own, 64.0 MiB of the guest's (Pss)
 
     #[test]
     fn json_has_milliseconds() {
-        let mark = Mark {
+        let mut mark = Mark {
             step: Step::FirstRun,
             at: Duration::from_micros(1500),
             cpu: None,
@@ -217,6 +203,14 @@ memory                   2.5 MiB of its own, 64.0 MiB of the guest's (Pss)
         assert_eq!(
             serde_json::to_value(mark).unwrap(),
             serde_json::json!({"step": "first_run", "ms": 1.5})
+        );
+        mark.cpu = Some(CpuTime {
+            total: Duration::from_micros(1250),
+            user: Duration::from_micros(500),
+        });
+        assert_eq!(
+            serde_json::to_value(mark).unwrap(),
+            serde_json::json!({"step": "first_run", "ms": 1.5, "cpu_ms": 1.25, "user_ms": 0.5})
         );
     }
 }
