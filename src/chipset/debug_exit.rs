@@ -7,9 +7,10 @@ use crate::trace::Space;
 const BASE: u64 = 0xf4;
 
 /// What a reported status does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DebugExitMode {
     /// The run ends at the write, as with QEMU's isa-debug-exit.
+    #[default]
     Exit,
     /// The status is kept; the guest goes on and switches itself off.
     Report,

@@ -15,8 +15,10 @@
 )]
 
 mod debug_exit;
+mod i440fx;
 mod i8042;
 mod lanes;
+mod piix3_isa;
 mod piix3_rcr;
 mod piix4_pm;
 mod port92;
@@ -38,8 +40,9 @@ mod laws;
 mod rig;
 
 pub use debug_exit::{DebugExit, DebugExitMode};
+pub use i440fx::HostBridge;
 pub use i8042::I8042;
-pub use piix3_rcr::ResetControl;
+pub use piix3_isa::IsaBridge;
 pub use piix4_pm::{PM_TIMER_HZ, PmBlock, PowerButton, SLP_TYP_S5};
 pub use port92::Port92;
 pub use post::PostCode;

@@ -1,4 +1,7 @@
-//! PIIX4's power-management block: PM1 registers, the PM timer, and the SCI (82371AB data sheet, 7.3).
+//! PIIX4's power management (function 3): PM1 registers, the PM timer, and the SCI (82371AB data sheet,
+//! order 290562, chapter 7).
+//!
+//! NOT MODELLED: the SMBus host controller, whose base stays 0; clock and peripheral power control.
 //!
 //! SCI_EN reads as one from the start: there is no SMM to hand over from, and ACPI's SMI_CMD is 0.
 
@@ -9,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
-    Access, Answer, Clock, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window, state,
+    Access, Answer, Clock, Effect, Effects, Line, Ns, Place, ResetKind, StateError, Width, Window,
+    state,
 };
+use crate::pci::{ConfigSpace, FIRST_OWN_WINDOW, Field, Header, PciDevice, Pin, Shape, regs};
 use crate::trace::Space;
 
 use super::lanes;
@@ -47,6 +52,29 @@ const PM1_CNT: u64 = 4;
 const PM_TMR: u64 = 8;
 /// The block's decode, 82371AB PMBA.
 const LEN: u64 = 64;
+/// The window of the block.
+const BLOCK: u8 = FIRST_OWN_WINDOW;
+
+/// PMBASE, 7.1.10: bits 15:6 of the block's address.
+const PMBA: u8 = 0x40;
+const PMBA_ADDRESS: u32 = 0xffc0;
+/// PMREGMISC: PMIOSE, which switches the block on.
+const PMREGMISC: u8 = 0x80;
+const PMIOSE: u8 = 1;
+
+const REGISTERS: [Field; 2] = [
+    Field::plain("PMBA", PMBA, Width::Dword, 1, PMBA_ADDRESS),
+    Field::plain("PMREGMISC", PMREGMISC, Width::Byte, 0, PMIOSE as u32),
+];
+
+/// Revision 3: Linux reads the timer of older ones three times (acpi_pm, PIIX4 errata).
+const HEADER: Header = Header {
+    revision: 3,
+    pin: Some(Pin::A),
+    command_writable: regs::COMMAND_IO,
+    status: regs::STATUS_FAST_BACK | regs::STATUS_DEVSEL_MEDIUM,
+    ..Header::new(0x8086, 0x7113, 0x06_8000)
+};
 
 /// The timer counts in its low 24 bits; TMR_STS is set whenever bit 23 changes.
 const TIMER_MASK: u64 = (1 << 24) - 1;
@@ -110,9 +138,8 @@ impl PowerButton {
     }
 }
 
-/// The PM block.
+/// The function with its PM block.
 pub struct PmBlock {
-    base: u64,
     sci: Line,
     clock: Arc<dyn Clock>,
     button: PowerButton,
@@ -127,12 +154,11 @@ impl fmt::Debug for PmBlock {
 }
 
 impl PmBlock {
-    /// The block at PMBASE `base`; `sci` is level-triggered.
+    /// The block; `sci` is level-triggered, and no PCI interrupt.
     #[must_use]
-    pub fn new(base: u64, sci: Line, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(sci: Line, clock: Arc<dyn Clock>) -> Self {
         let state = State::fresh(clock.now());
         Self {
-            base,
             sci,
             clock,
             button: PowerButton::default(),
@@ -203,19 +229,37 @@ impl PmBlock {
     }
 }
 
-impl Device for PmBlock {
+impl PciDevice for PmBlock {
     fn label(&self) -> &'static str {
         "piix4-pm"
     }
 
+    fn shape(&self) -> Shape {
+        Shape {
+            registers: REGISTERS.to_vec(),
+            ..Shape::new(HEADER)
+        }
+    }
+
     fn windows(&self) -> Vec<Window> {
         vec![Window {
-            id: 0,
+            id: BLOCK,
             name: "PM",
             space: Space::Pio,
-            base: Some(self.base),
+            base: None,
             len: LEN,
         }]
+    }
+
+    fn places(&self, config: &ConfigSpace) -> Vec<Place> {
+        let base = config.dword(PMBA) & PMBA_ADDRESS;
+        let on = config.byte(PMREGMISC) & PMIOSE != 0 && base != 0;
+        let place = Place {
+            window: BLOCK,
+            space: Space::Pio,
+            base: base.into(),
+        };
+        on.then_some(place).into_iter().collect()
     }
 
     /// Reserved registers read as zero.
@@ -302,14 +346,51 @@ impl Device for PmBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::{TestClock, Width};
-    use crate::chipset::rig::{Wires, effects_of_write, read};
+    use crate::bus::TestClock;
+    use crate::chipset::rig::{Wires, at, config_write, seat};
+    use crate::pci::Function;
     use proptest::prelude::*;
 
     fn rig() -> (Wires, Arc<TestClock>, PmBlock) {
         let (wires, clock) = (Wires::new(), Arc::new(TestClock::default()));
-        let pm = PmBlock::new(0x600, wires.line(9), clock.clone());
+        let pm = PmBlock::new(wires.line(9), clock.clone());
         (wires, clock, pm)
+    }
+
+    fn read(pm: &mut PmBlock, register: u64, width: Width) -> u64 {
+        pm.read(at(register, width), &mut Effects::new()).unwrap() & width.ones()
+    }
+
+    fn effects_of_write(pm: &mut PmBlock, register: u64, width: Width, value: u64) -> Vec<Effect> {
+        let mut effects = Effects::new();
+        pm.write(at(register, width), value, &mut effects).unwrap();
+        effects.drain().collect()
+    }
+
+    #[test]
+    fn the_block_lies_where_pmba_says_once_it_is_switched_on() {
+        let (wires, _, pm) = rig();
+        let mut function = Function::new(seat(&wires, None), pm);
+        let place = |base| {
+            Effect::Place(Place {
+                window: BLOCK,
+                space: Space::Pio,
+                base,
+            })
+        };
+        assert_eq!(config_write(&mut function, PMBA, Width::Dword, 0xb03f), []);
+        assert_eq!(
+            config_write(&mut function, PMREGMISC, Width::Byte, 1),
+            [place(0xb000)]
+        );
+        assert_eq!(
+            config_write(&mut function, PMBA, Width::Dword, 0x601),
+            [place(0x600)]
+        );
+        assert_eq!(
+            config_write(&mut function, PMREGMISC, Width::Byte, 0),
+            [Effect::Withdraw { window: BLOCK }]
+        );
     }
 
     fn write(pm: &mut PmBlock, register: u64, value: u64) -> Vec<Effect> {

@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::bus::{Access, Device, Effect, Effects, GsiSink, Line, Lines, Width};
+use crate::bus::{Access, Device, Effect, Effects, GsiSink, Line, Lines, Msi, MsiSink, Width};
+
+use crate::mem::{GuestRam, HugePages};
+use crate::pci::{CONFIG_WINDOW, Seat};
+use crate::trace::Bdf;
 
 use super::serial::ConsoleOut;
 
@@ -12,6 +16,12 @@ struct Log(Mutex<Vec<(u32, bool)>>);
 impl GsiSink for Log {
     fn set(&self, gsi: u32, level: bool) {
         self.0.lock().unwrap().push((gsi, level));
+    }
+}
+
+impl MsiSink for Log {
+    fn send(&self, _: Msi) -> bool {
+        true
     }
 }
 
@@ -31,6 +41,10 @@ impl Wires {
             lines,
             levels: Mutex::default(),
         }
+    }
+
+    pub(super) const fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     pub(super) fn line(&self, gsi: u32) -> Line {
@@ -96,5 +110,28 @@ pub(super) fn effects_of_write(
 ) -> Vec<Effect> {
     let mut effects = Effects::new();
     let _ = device.write(at(offset, width), value & width.ones(), &mut effects);
+    effects.drain().collect()
+}
+
+/// A seat at 00:01.0 with a little RAM, and a line when a GSI is given.
+pub(super) fn seat(wires: &Wires, gsi: Option<u32>) -> Seat {
+    let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
+    let line = gsi.map(|gsi| wires.line(gsi));
+    Seat::new(Bdf(8), ram, None, wires.log.clone(), line)
+}
+
+/// Writes a configuration register and returns what it brought about.
+pub(super) fn config_write(
+    device: &mut dyn Device,
+    register: u8,
+    width: Width,
+    value: u64,
+) -> Vec<Effect> {
+    let mut effects = Effects::new();
+    let at = Access {
+        window: CONFIG_WINDOW,
+        ..at(register.into(), width)
+    };
+    device.write(at, value, &mut effects).unwrap();
     effects.drain().collect()
 }

@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::boot::acpi::{self, AcpiError, Platform, Uart};
+use crate::boot::acpi::{self, AcpiError, Pci, Platform, Uart};
 use crate::boot::{
     LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
-use crate::bus::{
-    AttachError, Bus, BusPort, Clock, Device, EffectSink, HostClock, Lines, ResetKind,
-};
-use crate::chipset::{
-    CmosMemory, ConsoleOut, DebugExit, I8042, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic,
-    ResetControl, Rtc, SLP_TYP_S5, Serial, SerialInput,
-};
-use crate::dma::Dma;
-use crate::mem::{GuestRam, HOLE_END, MemError};
+use crate::bus::{AttachError, BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
+use crate::chipset::{ConsoleOut, Parcels, SLP_TYP_S5, SerialInput};
+use crate::mem::{GuestRam, MemError};
+use crate::pci::FunctionUse;
 use crate::trace::Probe;
 use crate::vm::{
     DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Refusals, Segments, Vcpu,
@@ -22,6 +17,8 @@ use crate::vm::{
 };
 
 use super::deadline::DeadlineTimer;
+use super::devices::{Ends, fit_out};
+use super::firmware;
 use super::hex::Hex;
 use super::layout;
 use super::report::MsrCount;
@@ -80,6 +77,7 @@ pub struct Board {
     clock: Arc<HostClock>,
     input: SerialInput,
     msrs: Arc<DenyAll>,
+    functions: Vec<FunctionUse>,
     entry: Entry,
     /// vCPUs and chips as they were before anything ran: what a reset goes back to.
     fresh: (Vec<VcpuState>, VmState),
@@ -109,44 +107,22 @@ impl Board {
         let clock = plugs.clock;
         let lines = Lines::new(Arc::clone(vm.irqchip()) as _);
         let input = SerialInput::default();
-        let mut bus = Bus::new();
+        let ends = Ends {
+            console: plugs.console,
+            parcels: plugs.parcels,
+            input: input.clone(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            messages: Arc::clone(vm.irqchip()) as _,
+            lines,
+        };
+        let mut devices = fit_out(&spec.equipment, &ram, ends)?;
         let deadlines = Arc::clone(&plugs.deadlines);
-        bus.on_deadline(move |at| deadlines.arm(at));
-        let devices: [Box<dyn Device>; 10] = [
-            Box::new(Serial::new(
-                lines.line("serial", Some(layout::GSI_SERIAL.into())),
-                plugs.console,
-                input.clone(),
-            )),
-            Box::new(DebugExit::new(spec.debug_exit)),
-            Box::new(PmBlock::new(
-                layout::PM_BASE.into(),
-                lines.line("piix4-pm", Some(layout::GSI_SCI.into())),
-                Arc::clone(&clock) as Arc<dyn Clock>,
-            )),
-            Box::new(ResetControl::new()),
-            Box::new(Port92::new()),
-            Box::new(PostCode::new()),
-            Box::new(Pvpanic),
-            Box::new(Rtc::new(
-                lines.line("rtc", Some(layout::GSI_RTC.into())),
-                Arc::clone(&clock) as Arc<dyn Clock>,
-                cmos_memory(&ram),
-            )),
-            Box::new(I8042::new(
-                lines.line("i8042", Some(layout::GSI_KEYBOARD.into())),
-                lines.line("i8042", Some(layout::GSI_MOUSE.into())),
-            )),
-            // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
-            Box::new(Postbox::new(Dma::platform(ram.clone()), plugs.parcels)),
-        ];
-        for device in devices {
-            bus.attach(device)?;
-        }
+        devices.bus.on_deadline(move |at| deadlines.arm(at));
         let port = BusPort {
-            bus: Arc::new(bus),
+            bus: Arc::new(devices.bus),
             sink: plugs.sink,
         };
+        firmware::set_up(&port);
         let vcpus = make_vcpus(&vm)?;
         let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
         let fresh = (states, VmState::save(vm.fd())?);
@@ -167,6 +143,7 @@ impl Board {
             clock,
             input,
             msrs,
+            functions: devices.functions,
             fresh,
         })
     }
@@ -179,6 +156,7 @@ impl Board {
     pub fn reset(&self) -> Result<(), BoardError> {
         self.fleet.pause()?;
         self.port.bus.reset(ResetKind::Cold);
+        firmware::set_up(&self.port);
         self.ram.clear()?;
         self.fresh.1.restore_chips(self.vm.fd())?;
         let entry = load_guest(&self.spec, &self.ram)?;
@@ -253,6 +231,12 @@ impl Board {
         }
     }
 
+    /// Its PCI functions, in the order of their addresses.
+    #[must_use]
+    pub fn functions(&self) -> &[FunctionUse] {
+        &self.functions
+    }
+
     /// What it was built from.
     #[must_use]
     pub const fn spec(&self) -> &Spec {
@@ -305,20 +289,6 @@ fn make_vcpus(vm: &Vm) -> Result<Vec<Vcpu>, BoardError> {
     Ok(vcpus)
 }
 
-fn cmos_memory(ram: &GuestRam) -> CmosMemory {
-    let bytes = |below: bool| {
-        let half = ram
-            .regions()
-            .iter()
-            .filter(|r| (r.base < HOLE_END) == below);
-        half.map(|r| r.len).sum()
-    };
-    CmosMemory {
-        below_4g: bytes(true),
-        above_4g: bytes(false),
-    }
-}
-
 /// The board as ACPI describes it.
 fn platform(cpus: u32) -> Platform {
     Platform {
@@ -337,6 +307,11 @@ fn platform(cpus: u32) -> Platform {
             gsi: layout::GSI_SERIAL,
         }],
         pvpanic: Some(layout::PVPANIC),
+        pci: Pci {
+            memory: layout::PCI_MEMORY,
+            memory_64: Some(layout::PCI_MEMORY_64),
+            pirq_choices: layout::PIRQ_CHOICES.to_vec(),
+        },
     }
 }
 

@@ -6,11 +6,13 @@
 //! | 0x000a_0000 - 0x000f_ffff | reserved; ACPI tables from 0xe_0000 |
 //! | 0x0010_0000 - | RAM: kernel, initramfs |
 //! | 0xc000_0000 - 0xffff_ffff | the hole: no RAM |
+//! | 0xc000_0000 - 0xfebf_ffff | PCI memory, BARs assigned from its start |
 //! | 0xfec0_0000 | IOAPIC (KVM) |
 //! | 0xfed9_0000 | left free for VT-d |
 //! | 0xfee0_0000 | local APICs (KVM) |
 //! | 0xfffb_c000 - 0xfffb_ffff | KVM's identity map and TSS |
 //! | 0x1_0000_0000 - | RAM above the hole |
+//! | 0x40_0000_0000 - 0x7f_ffff_ffff | PCI memory of 64-bit BARs |
 //!
 //! | port | what | GSI |
 //! |---|---|---|
@@ -24,8 +26,19 @@
 //! | 0x3f8 - 0x3ff | serial port COM1 | 4 |
 //! | 0x505 | pvpanic | |
 //! | 0x600 - 0x63f | PIIX4 power management | 9 |
+//! | 0xcf8, 0xcfc | PCI configuration | |
 //! | 0xcf9 | reset control | |
 //! | 0xe80 - 0xe8f | postbox: Trapline's own | |
+//! | 0xc000 - 0xfffe | I/O BARs | |
+//!
+//! | PCI function | what | id |
+//! |---|---|---|
+//! | 00:00.0 | i440FX host bridge | 8086:1237 |
+//! | 00:01.0 | PIIX3 ISA bridge | 8086:7000 |
+//! | 00:01.3 | PIIX4 power management | 8086:7113 |
+//!
+//! PCI interrupts: PIRQA and PIRQB go to GSI 10, PIRQC and PIRQD to 11; device 1's INTA is PIRQA, device
+//! 2's PIRQB, and so on.
 
 use crate::boot::Span;
 
@@ -41,6 +54,31 @@ pub const IOAPIC: u32 = 0xfec0_0000;
 pub const LAPIC: u32 = 0xfee0_0000;
 /// Where a bare-metal payload finds its stack: below the boot structures it may overwrite.
 pub const PAYLOAD_STACK: u64 = 0x8_0000;
+
+/// Where PCI memory may lie: below the IOAPIC, and clear of the page at 0xfed9_0000.
+pub const PCI_MEMORY: Span = Span {
+    start: 0xc000_0000,
+    end: 0xfec0_0000,
+};
+/// Where 64-bit BARs go: below 2^39, which is as far as a three-level VT-d table translates.
+pub const PCI_MEMORY_64: Span = Span {
+    start: 1 << 38,
+    end: 1 << 39,
+};
+/// Where I/O BARs are assigned from.
+pub const PCI_IO: u16 = 0xc000;
+
+/// PCI functions of the chipset.
+pub mod functions {
+    use crate::trace::Bdf;
+
+    /// i440FX.
+    pub const HOST_BRIDGE: Bdf = Bdf(0);
+    /// PIIX3's ISA bridge.
+    pub const ISA_BRIDGE: Bdf = Bdf(1 << 3);
+    /// PIIX4's power management.
+    pub const POWER: Bdf = Bdf(1 << 3 | 3);
+}
 
 /// Power management block (PIIX4 PMBASE, where firmware usually puts it).
 pub const PM_BASE: u16 = 0x600;
@@ -63,3 +101,7 @@ pub const GSI_RTC: u8 = 8;
 pub const GSI_SCI: u8 = 9;
 /// Mouse.
 pub const GSI_MOUSE: u8 = 12;
+/// Where PIRQA to PIRQD go, as SeaBIOS routes them.
+pub const PIRQ_GSIS: [u8; 4] = [10, 10, 11, 11];
+/// Where an OS may route them, as in QEMU's `pc`.
+pub const PIRQ_CHOICES: [u8; 3] = [5, 10, 11];

@@ -7,8 +7,10 @@ pub mod control;
 mod cpu_time;
 mod deadline;
 mod desk;
+mod devices;
 mod end;
 mod escape;
+mod firmware;
 mod footprint;
 mod hang;
 mod hex;
@@ -51,7 +53,7 @@ pub use report::{
     Booted, ConsoleReport, Counts, ExitTotals, MsrCount, Report, ReportError, ReportFile,
 };
 pub use run::{Connections, Finished, RunError, run};
-pub use spec::{Rules, Spec};
+pub use spec::{Equipment, Rules, Spec};
 pub use terminal::{RawTerminal, TerminalError, restore as restore_terminal};
 pub use timeline::{Mark, Step, Timeline, timing};
 pub use walk::{Found, Paging, Physical, Walk, WalkStep};

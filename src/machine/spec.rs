@@ -28,6 +28,13 @@ pub struct Spec {
     pub cmdline: String,
     /// The initramfs.
     pub initrd: Option<Initrd>,
+    /// What is on the board.
+    pub equipment: Equipment,
+}
+
+/// What is on a board besides what every board has.
+#[derive(Debug, Clone, Default)]
+pub struct Equipment {
     /// What a write to the debug exit does.
     pub debug_exit: DebugExitMode,
 }

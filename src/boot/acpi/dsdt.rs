@@ -1,4 +1,4 @@
-//! DSDT: the ISA devices, and what SLP_TYP means (ACPI 6.5, 5.2.11.1).
+//! DSDT: PCI, the ISA devices behind its bridge, and what SLP_TYP means (ACPI 6.5, 5.2.11.1).
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -6,7 +6,7 @@ use acpi_tables::aml::{
 };
 use acpi_tables::sdt::Sdt;
 
-use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, Platform};
+use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, Platform, pci};
 
 const HEADER_LEN: u32 = 36;
 /// 2: integers have 64 bits.
@@ -46,6 +46,14 @@ pub(super) fn build(platform: &Platform) -> Sdt {
         &keyboard,
         Some(1),
     );
+    device(
+        &mut devices,
+        Path::new("MOU_"),
+        &EISAName::new("PNP0F13"),
+        0,
+        &[],
+        Some(12),
+    );
     if let Some(port) = platform.pvpanic {
         // QEMU docs/specs/pvpanic.rst.
         device(
@@ -58,7 +66,8 @@ pub(super) fn build(platform: &Platform) -> Sdt {
         );
     }
 
-    let mut aml = Scope::raw(Path::new("\\_SB_"), devices);
+    let root = pci::build(platform, &platform.pci, devices);
+    let mut aml = Scope::raw(Path::new("\\_SB_"), root);
     let slp_typ = platform.s5_slp_typ;
     let s5 = Package::new(vec![&slp_typ, &slp_typ, &ZERO, &ZERO]);
     Name::new(Path::new("\\_S5_"), &s5).to_aml_bytes(&mut aml);

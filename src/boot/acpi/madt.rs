@@ -45,6 +45,10 @@ pub(super) fn build(platform: &Platform) -> Result<Sdt, AcpiError> {
         platform.sci_gsi,
         HIGH_LEVEL,
     ));
+    // PCI's are level triggered, and active high at the IOAPIC as QEMU has them.
+    for &gsi in &platform.pci.pirq_choices {
+        body.extend(source_override(gsi, gsi, HIGH_LEVEL));
+    }
     body.extend([LAPIC_NMI, 6, ALL_PROCESSORS, 0, 0, LINT1]);
 
     let mut madt = Sdt::new(

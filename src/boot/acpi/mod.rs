@@ -6,6 +6,7 @@
 mod dsdt;
 mod fadt;
 mod madt;
+mod pci;
 
 use acpi_tables::Aml;
 use acpi_tables::facs::FACS;
@@ -36,6 +37,17 @@ pub struct Uart {
     pub gsi: u8,
 }
 
+/// The PCI bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pci {
+    /// Memory below 4 GiB that BARs may have.
+    pub memory: Span,
+    /// Memory for 64-bit BARs.
+    pub memory_64: Option<Span>,
+    /// The GSIs a PIRQ may go to, level triggered.
+    pub pirq_choices: Vec<u8>,
+}
+
 /// The board, as far as ACPI describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
@@ -63,6 +75,8 @@ pub struct Platform {
     pub uarts: Vec<Uart>,
     /// The pvpanic port.
     pub pvpanic: Option<u16>,
+    /// The PCI bus.
+    pub pci: Pci,
 }
 
 /// Tables that cannot be written.
@@ -169,6 +183,17 @@ mod tests {
                 gsi: 4,
             }],
             pvpanic: Some(0x505),
+            pci: Pci {
+                memory: Span {
+                    start: 0xc000_0000,
+                    end: 0xfec0_0000,
+                },
+                memory_64: Some(Span {
+                    start: 1 << 38,
+                    end: 1 << 39,
+                }),
+                pirq_choices: vec![5, 10, 11],
+            },
         }
     }
 
@@ -298,7 +323,13 @@ mod tests {
         let overrides: Vec<_> = of(2)
             .map(|e| (e[1], number::<4>(&e, 2), number::<2>(&e, 6)))
             .collect();
-        assert_eq!(overrides, [(0, 2, 0), (9, 9, 0xd)]);
+        let levels = [9_u8, 5, 10, 11].map(|gsi| (u64::from(gsi), u64::from(gsi), 0xd));
+        let overrides: Vec<_> = overrides
+            .into_iter()
+            .map(|(irq, gsi, flags)| (u64::from(irq), gsi, flags))
+            .collect();
+        assert_eq!(overrides[0], (0, 2, 0));
+        assert_eq!(overrides[1..], levels);
         assert_eq!(of(4).collect::<Vec<_>>(), [[0xff, 0, 0, 1]]);
     }
 

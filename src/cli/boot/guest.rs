@@ -6,7 +6,7 @@ use crate::boot::payload::{self, Payload};
 use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
-use crate::machine::{Booted, Spec};
+use crate::machine::{Booted, Equipment, Spec};
 
 use super::args::BootArgs;
 use super::error::BootError;
@@ -72,8 +72,7 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     let spec = Spec {
         title: format!(":{}", payload.name),
         cmdline: cmdline.collect::<Vec<_>>().join(" "),
-        debug_exit: DebugExitMode::Exit,
-        ..plain(args, kernel)
+        ..plain(args, kernel, DebugExitMode::Exit)
     };
     let origin = format!("payload :{}: {}", payload.name, payload.about);
     Ok(Guest {
@@ -151,8 +150,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         title: kernel.name,
         cmdline,
         initrd: Some(initrd),
-        debug_exit,
-        ..plain(args, image)
+        ..plain(args, image, debug_exit)
     };
     let interactive = args.shell || args.initrd.is_some();
     Ok(Guest {
@@ -206,7 +204,7 @@ fn booted(spec: &Spec) -> Booted {
 }
 
 /// What the options say of any guest.
-fn plain(args: &BootArgs, kernel: Image) -> Spec {
+fn plain(args: &BootArgs, kernel: Image, debug_exit: DebugExitMode) -> Spec {
     Spec {
         title: String::new(),
         cpus: args.cpus.unwrap_or(1),
@@ -216,7 +214,7 @@ fn plain(args: &BootArgs, kernel: Image) -> Spec {
         protocol: args.protocol.map(Into::into).unwrap_or_default(),
         cmdline: String::new(),
         initrd: None,
-        debug_exit: DebugExitMode::Exit,
+        equipment: Equipment { debug_exit },
     }
 }
 

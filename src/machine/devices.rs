@@ -1,0 +1,139 @@
+//! The devices of the board, each in its place.
+
+use std::sync::Arc;
+
+use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
+use crate::chipset::{
+    CmosMemory, ConsoleOut, DebugExit, HostBridge, I8042, IsaBridge, Parcels, PmBlock, Port92,
+    PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
+};
+use crate::dma::Dma;
+use crate::mem::{GuestRam, HOLE_END};
+use crate::pci::{Function, FunctionUse, PciDevice, Pin, Pirqs, Seat};
+use crate::trace::Bdf;
+
+use super::layout::{self, functions};
+use super::spec::Equipment;
+
+/// What the devices are plugged into.
+pub(super) struct Ends {
+    /// Takes what the guest prints.
+    pub(super) console: Box<dyn ConsoleOut>,
+    /// Takes the results the guest sends.
+    pub(super) parcels: Box<dyn Parcels>,
+    /// The way to the guest's serial port.
+    pub(super) input: SerialInput,
+    /// Guest time.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Takes interrupts.
+    pub(super) lines: Lines,
+    /// Takes messages.
+    pub(super) messages: Arc<dyn MsiSink>,
+}
+
+/// The devices in their places.
+pub(super) struct Devices {
+    pub(super) bus: Bus,
+    /// PCI functions, in the order of their addresses.
+    pub(super) functions: Vec<FunctionUse>,
+}
+
+/// The PCI bus while it is being filled.
+struct Slots<'a> {
+    ram: &'a GuestRam,
+    lines: &'a Lines,
+    messages: &'a Arc<dyn MsiSink>,
+    pirqs: Pirqs,
+    bus: &'a mut Bus,
+    functions: Vec<FunctionUse>,
+}
+
+impl Slots<'_> {
+    /// The seat at `bdf`, with a line when the function has a pin.
+    fn seat(&self, bdf: Bdf, name: &'static str, pin: Option<Pin>) -> Seat {
+        let line = pin.map(|pin| self.pirqs.line(self.lines, name, bdf, pin));
+        Seat::new(bdf, self.ram.clone(), None, Arc::clone(self.messages), line)
+    }
+
+    /// Puts a function into its seat.
+    fn fill(&mut self, seat: Seat, device: impl PciDevice + 'static) -> Result<(), AttachError> {
+        let function = Function::new(seat, device);
+        self.functions.push(function.describe());
+        self.bus.attach(Box::new(function))?;
+        Ok(())
+    }
+}
+
+/// Builds the devices every board has, and those that `equipment` asks for.
+pub(super) fn fit_out(
+    equipment: &Equipment,
+    ram: &GuestRam,
+    ends: Ends,
+) -> Result<Devices, AttachError> {
+    let (lines, clock) = (&ends.lines, &ends.clock);
+    let gsi = |name, gsi: u8| lines.line(name, Some(gsi.into()));
+    let mut bus = Bus::new();
+    let fixed: [Box<dyn Device>; 8] = [
+        Box::new(Serial::new(
+            gsi("serial", layout::GSI_SERIAL),
+            ends.console,
+            ends.input,
+        )),
+        Box::new(DebugExit::new(equipment.debug_exit)),
+        Box::new(Port92::new()),
+        Box::new(PostCode::new()),
+        Box::new(Pvpanic),
+        Box::new(Rtc::new(
+            gsi("rtc", layout::GSI_RTC),
+            Arc::clone(clock),
+            cmos_memory(ram),
+        )),
+        Box::new(I8042::new(
+            gsi("i8042", layout::GSI_KEYBOARD),
+            gsi("i8042", layout::GSI_MOUSE),
+        )),
+        // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
+        Box::new(Postbox::new(Dma::platform(ram.clone()), ends.parcels)),
+    ];
+    for device in fixed {
+        bus.attach(device)?;
+    }
+    let sci = gsi("piix4-pm", layout::GSI_SCI);
+    let mut slots = Slots {
+        ram,
+        lines,
+        messages: &ends.messages,
+        pirqs: Pirqs::new(),
+        bus: &mut bus,
+        functions: Vec::new(),
+    };
+    // In the order of their addresses; PIIX3's IDE is to go before PIIX4's PM.
+    let seat = slots.seat(functions::HOST_BRIDGE, "i440fx", None);
+    slots.fill(seat, HostBridge::new())?;
+    let seat = slots.seat(functions::ISA_BRIDGE, "piix3-isa", None);
+    let pirqs = slots.pirqs.clone();
+    slots.fill(seat, IsaBridge::new(pirqs))?;
+    // Its pin is the SCI's, which does not go through the PIRQs.
+    let seat = slots.seat(functions::POWER, "piix4-pm", None);
+    slots.fill(seat, PmBlock::new(sci, Arc::clone(clock)))?;
+    let functions = slots.functions;
+    Ok(Devices { bus, functions })
+}
+
+fn cmos_memory(ram: &GuestRam) -> CmosMemory {
+    let bytes = |below: bool| {
+        let half = ram
+            .regions()
+            .iter()
+            .filter(|r| (r.base < HOLE_END) == below);
+        half.map(|r| r.len).sum()
+    };
+    CmosMemory {
+        below_4g: bytes(true),
+        above_4g: bytes(false),
+    }
+}
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;
