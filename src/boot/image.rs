@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::MemfdFlags;
 
+use super::banner;
 use super::bzimage::BzImage;
 use super::elf::Elf;
 use super::fault::{ImageError, ImageFault};
@@ -14,8 +15,6 @@ use super::foreign;
 
 /// Enough for every header at a fixed place.
 const HEAD_LEN: usize = 4096;
-/// What comes before the release in a kernel's banner.
-const BANNER: &[u8] = b"Linux version ";
 
 /// The container a kernel comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,10 +161,10 @@ impl Image {
     pub fn version(&self) -> Option<String> {
         match &self.form {
             Form::BzImage(image) => image.version.clone(),
-            Form::Elf(elf) => elf
-                .segments
-                .iter()
-                .find_map(|s| find_banner(&self.file, s.offset, s.file_len)),
+            Form::Elf(elf) => {
+                let segments = elf.segments.iter().map(|s| (s.offset, s.file_len));
+                banner::find(&self.file, segments)
+            }
         }
     }
 
@@ -210,48 +209,6 @@ pub(super) fn read_up_to(file: &File, offset: u64, len: usize) -> Result<Vec<u8>
     }
     bytes.truncate(filled);
     Ok(bytes)
-}
-
-/// The banner of the kernel in `len` bytes of the file from `offset`.
-fn find_banner(file: &File, offset: u64, len: u64) -> Option<String> {
-    const CHUNK: usize = 1 << 20;
-    /// No banner is longer. One that starts this close to a chunk's end is whole in the next.
-    const LONGEST: usize = 1024;
-    let end = offset.checked_add(len)?;
-    let mut at = offset;
-    while at < end {
-        let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-        let bytes = read_up_to(file, at, left.min(CHUNK)).ok()?;
-        let last = left <= CHUNK;
-        let starts = if last {
-            bytes.len()
-        } else {
-            bytes.len().saturating_sub(LONGEST)
-        };
-        for (index, _) in bytes
-            .windows(BANNER.len())
-            .enumerate()
-            .take(starts)
-            .filter(|(_, window)| *window == BANNER)
-        {
-            let text = bytes
-                .get(index.saturating_add(BANNER.len())..)
-                .unwrap_or_default();
-            let line = text
-                .split(|&b| b == b'\n' || b == 0)
-                .next()
-                .unwrap_or_default();
-            // The format strings in the same section say "Linux version %s".
-            if line.first().is_some_and(u8::is_ascii_digit) {
-                return String::from_utf8(line.to_vec()).ok();
-            }
-        }
-        if last || starts == 0 {
-            return None;
-        }
-        at = at.saturating_add(starts as u64);
-    }
-    None
 }
 
 #[cfg(test)]
@@ -321,22 +278,6 @@ mod tests {
                 .protocols()
                 .pvh
         );
-    }
-
-    #[test]
-    fn a_banner_across_the_chunks_of_the_search_is_found_whole() {
-        for before in [(1 << 20) - 1030, (1 << 20) - 1024, (1 << 20) - 5, 1 << 20] {
-            let mut bytes = vec![b'L'; before];
-            bytes.extend(b"Linux version 6.12.1-x (b@h) #3 SMP\n");
-            let scratch = Scratch::new(&bytes);
-            let file = File::open(&scratch.path).unwrap();
-            let found = find_banner(&file, 0, bytes.len() as u64);
-            assert_eq!(
-                found.as_deref(),
-                Some("6.12.1-x (b@h) #3 SMP"),
-                "at {before}"
-            );
-        }
     }
 
     /// What is wrong with each proper prefix of `image`, longest first.

@@ -15,6 +15,7 @@
 )]
 
 pub mod acpi;
+mod banner;
 mod bzimage;
 mod e820;
 mod elf;
