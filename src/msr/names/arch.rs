@@ -41,16 +41,16 @@ rows! {
     0x79 IA32_BIOS_UPDT_TRIG Intel Emulated .aka("UCODE_WRITE") .wo() .drops(u64::MAX) .danger(2);
     0x7a IA32_FEATURE_ACTIVATION Intel Platform .danger(2);
     0x8b IA32_BIOS_SIGN_ID Any Feature .aka("UCODE_REV") .rw() .drops(u64::MAX);
-    0x8c IA32_SGXLEPUBKEYHASH0 Intel Emulated .when(&[SGX_LC]);
-    0x8d IA32_SGXLEPUBKEYHASH1 Intel Emulated .when(&[SGX_LC]);
-    0x8e IA32_SGXLEPUBKEYHASH2 Intel Emulated .when(&[SGX_LC]);
-    0x8f IA32_SGXLEPUBKEYHASH3 Intel Emulated .when(&[SGX_LC]);
+    0x8c IA32_SGXLEPUBKEYHASH0 Intel Emulated .when(&[SGX_LC]) .guarded();
+    0x8d IA32_SGXLEPUBKEYHASH1 Intel Emulated .when(&[SGX_LC]) .guarded();
+    0x8e IA32_SGXLEPUBKEYHASH2 Intel Emulated .when(&[SGX_LC]) .guarded();
+    0x8f IA32_SGXLEPUBKEYHASH3 Intel Emulated .when(&[SGX_LC]) .guarded();
     0x9b IA32_SMM_MONITOR_CTL Intel Vmx .restore(rank::NEVER) .danger(2);
     0x9e IA32_SMBASE Intel Emulated .host() .width(32) .cap("KVM_CAP_X86_SMM");
     0xcd MSR_FSB_FREQ Intel LegacyZero .ro();
     0xce MSR_PLATFORM_INFO Intel Feature .cap("KVM_CAP_MSR_PLATFORM_INFO");
     0xcf IA32_CORE_CAPABILITIES Intel Feature .when(&[CORE_CAPABILITIES]);
-    0xe1 IA32_UMWAIT_CONTROL Intel Emulated .width(32) .bits(0xffff_fffd) .when(&[WAITPKG]);
+    0xe1 IA32_UMWAIT_CONTROL Intel Emulated .width(32) .bits(0xffff_fffd) .when(&[WAITPKG]) .guarded();
     0xe7 IA32_MPERF Any Time .when(&[APERFMPERF]) .restore(rank::NEVER) .forward(Exact, Checked);
     0xe8 IA32_APERF Any Time .when(&[APERFMPERF]) .restore(rank::NEVER) .forward(Exact, Checked);
     0x10a IA32_ARCH_CAPABILITIES Any Feature .when(&[ARCH_CAPABILITIES]);
@@ -110,6 +110,6 @@ rows! {
     0xc000_0100 IA32_FS_BASE Any Passthrough .canonical() .when(&[LM]);
     0xc000_0101 IA32_GS_BASE Any Passthrough .canonical() .when(&[LM]);
     0xc000_0102 IA32_KERNEL_GS_BASE Any Passthrough .canonical() .when(&[LM]);
-    0xc000_0103 IA32_TSC_AUX Any Passthrough .width(32) .when(&[RDTSCP, RDPID]);
+    0xc000_0103 IA32_TSC_AUX Any Passthrough .width(32) .when(&[RDTSCP, RDPID]) .guarded();
     0xc000_0104 TSC_RATIO Amd Vmx .aka("AMD64_TSC_RATIO") .bits(0xff_ffff_ffff) .when(&[TSC_RATE_MSR]) .restore(rank::PLAIN) .forward(Exact, Never);
 }

@@ -125,6 +125,7 @@ pub(super) struct Defaults {
     pub(super) volatile: bool,
     pub(super) read: Forward,
     pub(super) write: Forward,
+    pub(super) guarded: bool,
     pub(super) restore: u8,
     pub(super) danger: u8,
 }
@@ -158,6 +159,10 @@ impl Class {
                 _ => Exact,
             },
             write,
+            guarded: matches!(
+                self,
+                Self::Vmx | Self::Cet | Self::Mitigation | Self::Hyperv | Self::Feature
+            ),
             restore,
             danger,
         }

@@ -36,6 +36,8 @@ pub struct Row {
     pub volatile: bool,
     /// It exists when one of these is set; always when there are none.
     pub cpuid: &'static [CpuidBit],
+    /// Whether KVM asks `cpuid` only when the guest is at it, and lets the host pass.
+    pub guarded: bool,
     /// The KVM capability it hangs on; empty when none.
     pub capability: &'static str,
     /// Whether the processor acts on the value, so that an answer from a table detaches the CPU from
@@ -71,6 +73,7 @@ impl Row {
             canonical: false,
             volatile: defaults.volatile,
             cpuid: &[],
+            guarded: defaults.guarded,
             capability: "",
             effect: defaults.effect,
             read: defaults.read,
@@ -166,6 +169,11 @@ impl Row {
 
     pub(super) const fn when(mut self, any: &'static [CpuidBit]) -> Self {
         self.cpuid = any;
+        self
+    }
+
+    pub(super) const fn guarded(mut self) -> Self {
+        self.guarded = true;
         self
     }
 
