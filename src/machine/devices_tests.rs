@@ -107,12 +107,9 @@ fn every_configuration_register_is_what_its_table_says() {
         let mut taken = [false; 256];
         for field in &function.fields {
             let first = usize::from(field.offset);
-            for at in first..first + usize::from(field.width.bytes()) {
-                assert!(
-                    !std::mem::replace(&mut taken[at], true),
-                    "{} overlaps",
-                    name(field)
-                );
+            let width = usize::from(field.width.bytes());
+            for byte in &mut taken[first..first + width] {
+                assert!(!std::mem::replace(byte, true), "{} overlaps", name(field));
             }
             let ones = u32::try_from(field.width.ones()).unwrap();
             assert_eq!(field.writable & field.clear, 0, "{}", name(field));

@@ -26,6 +26,7 @@ mod signals;
 mod spec;
 mod stdin;
 mod terminal;
+mod thrift;
 mod timeline;
 mod verbs;
 mod walk;
