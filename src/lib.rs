@@ -9,7 +9,7 @@
 //! | [`cli`] | one file per subcommand: parse, call, print |
 //! | [`lab`], [`kernels`], [`host`] | the disposable host; kernels got and built; what this machine can do |
 //! | [`machine`] | the board: the only room that knows every device |
-//! | [`boot`], [`vm`], [`chipset`] | kernel formats and tables; KVM; the devices of the PC |
+//! | [`boot`], [`vm`], [`chipset`], [`devices`] | kernel formats and tables; KVM; the devices of the PC; other PCI devices |
 //! | [`pci`] | configuration space, BARs, capabilities, MSI and MSI-X, configuration cycles |
 //! | [`msr`] | names, policy, filter and model of MSRs |
 //! | [`bus`], [`dma`] | how devices are reached, and how they reach memory |
@@ -30,6 +30,7 @@ pub mod pci;
 
 pub mod boot;
 pub mod chipset;
+pub mod devices;
 pub mod vm;
 
 pub mod machine;

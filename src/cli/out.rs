@@ -34,18 +34,27 @@ pub fn line(text: impl Display) -> Result<(), Failure> {
     print(format_args!("{text}\n"))
 }
 
-/// Prints the one object of `--json`: `{"schema":"trapline/NAME/1","items":[...]}`.
+/// The one object of `--json`: `{"schema":"trapline/NAME/1","items":[...]}`, and a line's end.
 ///
 /// # Errors
-/// As [`print`]; or an item cannot be written as JSON.
-pub fn json<T: Serialize>(name: &str, items: &[T]) -> Result<(), Failure> {
+/// An item cannot be written as JSON.
+pub fn json_text<T: Serialize>(name: &str, items: &[T]) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct Document<'d, T> {
         schema: String,
         items: &'d [T],
     }
     let schema = format!("trapline/{name}/1");
-    line(serde_json::to_string(&Document { schema, items }).map_err(Failure::internal)?)
+    let text = serde_json::to_string(&Document { schema, items }).map_err(Failure::internal)?;
+    Ok(text + "\n")
+}
+
+/// Prints [`json_text`].
+///
+/// # Errors
+/// As [`print`] and [`json_text`].
+pub fn json<T: Serialize>(name: &str, items: &[T]) -> Result<(), Failure> {
+    print(json_text(name, items)?)
 }
 
 /// Trapline's own words, on standard error; lost without harm when nobody can hear them.

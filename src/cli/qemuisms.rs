@@ -51,7 +51,7 @@ const TABLE: [(&str, Here); 28] = [
     ("-enable-kvm", KVM),
     ("-machine", BOARD),
     ("-M", BOARD),
-    ("-device", BOARD),
+    ("-device", Flag("--device")),
     (
         "-bios",
         Words("has no counterpart: kernels are entered directly, without firmware"),

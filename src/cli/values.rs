@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::devices::DEFAULT_DMA_BITS;
+use crate::machine::Extra;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// A size in bytes. Without a suffix it is in MiB.
@@ -92,6 +94,56 @@ impl FromStr for Pair {
     }
 }
 
+/// A PCI device for the board: its name, and what is to be said of it after commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device(pub Extra);
+
+/// Text that is not a device.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadDevice {
+    /// No device of that name.
+    #[error("there is no device {0:?}; there are: edu")]
+    Name(String),
+    /// Nothing that can be said of it.
+    #[error("{device} has no option {option:?}; it has: {options}")]
+    Option {
+        /// The device.
+        device: &'static str,
+        /// What was said.
+        option: String,
+        /// What can be said.
+        options: &'static str,
+    },
+    /// A value out of range.
+    #[error("dma-mask is a number of address bits from 12 to 64, not {0:?}")]
+    Bits(String),
+}
+
+impl FromStr for Device {
+    type Err = BadDevice;
+
+    fn from_str(text: &str) -> Result<Self, BadDevice> {
+        let mut words = text.split(',');
+        match words.next() {
+            Some("edu") => {}
+            name => return Err(BadDevice::Name(name.unwrap_or_default().into())),
+        }
+        let mut dma_bits = DEFAULT_DMA_BITS;
+        for option in words {
+            let Some(bits) = option.strip_prefix("dma-mask=") else {
+                return Err(BadDevice::Option {
+                    device: "edu",
+                    option: option.into(),
+                    options: "dma-mask=BITS",
+                });
+            };
+            let number = bits.parse().ok().filter(|bits| (12..=64).contains(bits));
+            dma_bits = number.ok_or_else(|| BadDevice::Bits(bits.into()))?;
+        }
+        Ok(Self(Extra::Edu { dma_bits }))
+    }
+}
+
 /// A TOML value that is text, or a number where the text may be one.
 struct Text<T>(std::marker::PhantomData<T>);
 
@@ -125,7 +177,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Size, Span, Pair);
+as_text!(Size, Span, Pair, Device);
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +215,23 @@ mod tests {
         assert_eq!("2m".parse::<Span>().unwrap().0, Duration::from_secs(120));
         for bad in ["", "90", "s", "1.5s", "5d", "99999999999999999h"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_a_name_with_options() {
+        let edu = |dma_bits| Ok(Device(Extra::Edu { dma_bits }));
+        assert_eq!("edu".parse(), edu(28));
+        assert_eq!("edu,dma-mask=40".parse(), edu(40));
+        for (text, says) in [
+            ("ahci", "there are: edu"),
+            ("", "there are: edu"),
+            ("edu,mask=3", "dma-mask=BITS"),
+            ("edu,dma-mask=0xfff", "12 to 64"),
+            ("edu,dma-mask=65", "12 to 64"),
+        ] {
+            let error = text.parse::<Device>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::boot::acpi::{self, AcpiError, Pci, Platform, Uart};
 use crate::boot::{
     LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
-use crate::bus::{AttachError, BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
+use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
 use crate::chipset::{ConsoleOut, Parcels, SLP_TYP_S5, SerialInput};
 use crate::mem::{GuestRam, MemError};
 use crate::pci::FunctionUse;
@@ -17,7 +17,7 @@ use crate::vm::{
 };
 
 use super::deadline::DeadlineTimer;
-use super::devices::{Ends, fit_out};
+use super::devices::{Ends, FitError, fit_out};
 use super::firmware;
 use super::hex::Hex;
 use super::layout;
@@ -39,9 +39,9 @@ pub enum BoardError {
     /// The threads.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// Two devices want one port: a mistake of ours.
+    /// The devices.
     #[error(transparent)]
-    Attach(#[from] AttachError),
+    Fit(#[from] FitError),
     /// The ACPI tables.
     #[error(transparent)]
     Acpi(#[from] AcpiError),

@@ -1,5 +1,6 @@
 //! The devices of the board, each in its place.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
@@ -7,13 +8,14 @@ use crate::chipset::{
     CmosMemory, ConsoleOut, DebugExit, HostBridge, I8042, IsaBridge, Parcels, PmBlock, Port92,
     PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
 };
+use crate::devices::Edu;
 use crate::dma::Dma;
 use crate::mem::{GuestRam, HOLE_END};
 use crate::pci::{Function, FunctionUse, PciDevice, Pin, Pirqs, Seat};
 use crate::trace::Bdf;
 
 use super::layout::{self, functions};
-use super::spec::Equipment;
+use super::spec::{Equipment, Extra};
 
 /// What the devices are plugged into.
 pub(super) struct Ends {
@@ -36,6 +38,30 @@ pub(super) struct Devices {
     pub(super) bus: Bus,
     /// PCI functions, in the order of their addresses.
     pub(super) functions: Vec<FunctionUse>,
+}
+
+/// A board that cannot be fitted out.
+#[derive(Debug, thiserror::Error)]
+pub enum FitError {
+    /// Two devices want one place: a mistake of ours.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A device's thread.
+    #[error("cannot start the worker of {device}")]
+    Worker {
+        /// Which device.
+        device: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bus is full.
+    #[error("{wanted} PCI devices are more than bus 0 has room for: it has {room}")]
+    Full {
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there can be.
+        room: usize,
+    },
 }
 
 /// The PCI bus while it is being filled.
@@ -69,7 +95,7 @@ pub(super) fn fit_out(
     equipment: &Equipment,
     ram: &GuestRam,
     ends: Ends,
-) -> Result<Devices, AttachError> {
+) -> Result<Devices, FitError> {
     let (lines, clock) = (&ends.lines, &ends.clock);
     let gsi = |name, gsi: u8| lines.line(name, Some(gsi.into()));
     let mut bus = Bus::new();
@@ -116,6 +142,28 @@ pub(super) fn fit_out(
     // Its pin is the SCI's, which does not go through the PIRQs.
     let seat = slots.seat(functions::POWER, "piix4-pm", None);
     slots.fill(seat, PmBlock::new(sci, Arc::clone(clock)))?;
+    let places = (functions::FIRST_EXTRA..32).filter_map(|device| Bdf::new(0, device, 0));
+    let room = places.clone().count();
+    if equipment.devices.len() > room {
+        return Err(FitError::Full {
+            wanted: equipment.devices.len(),
+            room,
+        });
+    }
+    for (extra, bdf) in equipment.devices.iter().zip(places) {
+        match extra {
+            Extra::Edu { dma_bits } => {
+                let seat = slots.seat(bdf, "edu", Some(Pin::A));
+                let (dma, interrupts) = (seat.dma(), seat.interrupts());
+                let edu = Edu::new(dma, interrupts, Arc::clone(clock), *dma_bits);
+                let edu = edu.map_err(|source| FitError::Worker {
+                    device: "edu",
+                    source,
+                })?;
+                slots.fill(seat, edu)?;
+            }
+        }
+    }
     let functions = slots.functions;
     Ok(Devices { bus, functions })
 }

@@ -65,7 +65,11 @@ fn rig() -> Rig {
         lines: lines.clone(),
         messages: Arc::new(Nowhere::default()),
     };
-    let devices = fit_out(&Equipment::default(), &ram, ends).unwrap();
+    let equipment = Equipment {
+        devices: vec![Extra::Edu { dma_bits: 28 }, Extra::Edu { dma_bits: 64 }],
+        ..Equipment::default()
+    };
+    let devices = fit_out(&equipment, &ram, ends).unwrap();
     Rig {
         port: BusPort {
             bus: Arc::new(devices.bus),
@@ -275,4 +279,51 @@ proptest! {
         prop_assert_eq!(one.port.bus.listing(), fresh.port.bus.listing());
         prop_assert_eq!(one.lines.listing(), fresh.lines.listing());
     }
+
+    #[test]
+    fn reading_everything_twice_gives_the_same(steps in steps()) {
+        // The serial port's RBR, IIR and LSR; the keyboard's data; RTC register C.
+        const READ_SENSITIVE: [u64; 5] = [0x3f8, 0x3fa, 0x3fd, 0x60, 0x71];
+        let rig = rig();
+        firmware::set_up(&rig.port);
+        run(&rig, &steps);
+        rig.port.bus.park();
+        for Placed { space, first, last, .. } in rig.port.bus.listing() {
+            // Of a large BAR, the pages with registers.
+            for at in (first..=last).filter(|at| at - first < 0x200 || last - at < 0x10) {
+                if space == Space::Pio && READ_SENSITIVE.contains(&at) {
+                    continue;
+                }
+                for width in [Width::Byte, Width::Dword] {
+                    let wide = (at..=at + 3).any(|at| READ_SENSITIVE.contains(&at));
+                    if width == Width::Dword && (wide || at % 4 != 0) {
+                        continue;
+                    }
+                    let twice = [rig.read(space, at, width), rig.read(space, at, width)];
+                    prop_assert_eq!(twice[0], twice[1], "{:?} {:#x}", space, at);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_of_devices_that_are_there_once_are_unique() {
+    let mut labels: Vec<_> = rig().port.bus.devices().iter().map(|d| d.0).collect();
+    labels.retain(|label| *label != "edu");
+    let count = labels.len();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), count);
+}
+
+#[test]
+fn more_devices_than_slots_are_refused_with_both_numbers() {
+    let equipment = Equipment {
+        devices: vec![Extra::Edu { dma_bits: 28 }; 31],
+        ..Equipment::default()
+    };
+    let error = super::super::listing::describe(2 << 20, &equipment).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("31") && text.contains("30"), "{text}");
 }

@@ -36,11 +36,43 @@
 //! | 00:00.0 | i440FX host bridge | 8086:1237 |
 //! | 00:01.0 | PIIX3 ISA bridge | 8086:7000 |
 //! | 00:01.3 | PIIX4 power management | 8086:7113 |
+//! | 00:02.0 - | what `--device` adds, in its order | |
 //!
 //! PCI interrupts: PIRQA and PIRQB go to GSI 10, PIRQC and PIRQD to 11; device 1's INTA is PIRQA, device
 //! 2's PIRQB, and so on.
 
 use crate::boot::Span;
+use crate::trace::Space;
+
+/// What KVM answers itself, for listings: (space, first, last, device, window).
+pub const KERNEL_WINDOWS: [(Space, u64, u64, &str, &str); 8] = [
+    (Space::Pio, 0x20, 0x21, "kvm-pic", "master"),
+    (Space::Pio, 0x40, 0x43, "kvm-pit", "counters"),
+    (Space::Pio, 0x61, 0x61, "kvm-pit", "speaker gate"),
+    (Space::Pio, 0xa0, 0xa1, "kvm-pic", "slave"),
+    (Space::Pio, 0x4d0, 0x4d1, "kvm-pic", "ELCR"),
+    (
+        Space::Mmio,
+        0xfec0_0000,
+        0xfec0_00ff,
+        "kvm-ioapic",
+        "registers",
+    ),
+    (
+        Space::Mmio,
+        0xfee0_0000,
+        0xfee0_0fff,
+        "kvm-lapic",
+        "registers",
+    ),
+    (
+        Space::Mmio,
+        0xfffb_c000,
+        0xfffb_ffff,
+        "kvm",
+        "identity map, TSS",
+    ),
+];
 
 /// Where the ACPI tables lie: the first place a kernel without a pointer looks for the RSDP
 /// (ACPI 6.5, 5.2.5.1).
@@ -76,6 +108,8 @@ pub mod functions {
     pub const HOST_BRIDGE: Bdf = Bdf(0);
     /// PIIX3's ISA bridge.
     pub const ISA_BRIDGE: Bdf = Bdf(1 << 3);
+    /// Device number of the first PCI device that is not the chipset's.
+    pub const FIRST_EXTRA: u8 = 2;
     /// PIIX4's power management.
     pub const POWER: Bdf = Bdf(1 << 3 | 3);
 }

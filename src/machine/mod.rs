@@ -15,6 +15,7 @@ mod footprint;
 mod hang;
 mod hex;
 pub mod layout;
+mod listing;
 mod notice;
 mod outcome;
 mod postmortem;
@@ -38,11 +39,13 @@ pub use console::{Console, ConsoleSink, ConsoleSummary, Heard};
 pub use cpu_time::CpuTime;
 pub use deadline::DeadlineTimer;
 pub use desk::{Control, Desk, Standing};
+pub use devices::FitError;
 pub use end::End;
 pub use escape::{Action, BadKey, Escape, EscapeKey};
 pub use footprint::Footprint;
 pub use hang::{Activity, Hang, HangWatch, Sample, Stuck, Verdict};
 pub use hex::Hex;
+pub use listing::{BarItem, BoardItem, describe, table};
 pub use notice::{Notice, Post};
 pub use outcome::{Next, OnOops, OnReboot, Outcome, for_bisect};
 pub use postmortem::{
@@ -54,7 +57,7 @@ pub use report::{
     Booted, ConsoleReport, Counts, ExitTotals, MsrCount, Report, ReportError, ReportFile,
 };
 pub use run::{Connections, Finished, RunError, run};
-pub use spec::{Equipment, Rules, Spec};
+pub use spec::{Equipment, Extra, Rules, Spec};
 pub use terminal::{RawTerminal, TerminalError, restore as restore_terminal};
 pub use timeline::{Mark, Step, Timeline, timing};
 pub use walk::{Found, Paging, Physical, Walk, WalkStep};

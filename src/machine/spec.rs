@@ -37,6 +37,18 @@ pub struct Spec {
 pub struct Equipment {
     /// What a write to the debug exit does.
     pub debug_exit: DebugExitMode,
+    /// PCI devices, from 00:02.0 on in this order.
+    pub devices: Vec<Extra>,
+}
+
+/// A PCI device that not every board has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extra {
+    /// QEMU's `edu`.
+    Edu {
+        /// Address bits of its DMA engine.
+        dma_bits: u8,
+    },
 }
 
 /// How a run is watched and ended.

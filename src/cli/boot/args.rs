@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::boot::Protocol;
 use crate::cli::lab::LabArgs;
-use crate::cli::values::{Pair, Size, Span};
+use crate::cli::values::{Device, Pair, Size, Span};
 use crate::machine::{EscapeKey, OnOops, OnReboot};
 use crate::mem::HugePages;
 
@@ -59,10 +59,17 @@ pub(crate) struct BootArgs {
     /// Pack and load a kernel module with its dependencies
     #[arg(long, value_name = "NAME")]
     pub(crate) module: Vec<String>,
+    /// Add a PCI device: edu[,dma-mask=BITS], QEMU's device for learning to write drivers
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Vec<Device>,
+    /// List every window, line and function of the machine, and boot nothing
+    #[arg(long)]
+    pub(crate) print_board: bool,
     /// Write events as JSON lines; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
-    /// Write status, timeline, counts and post-mortem as JSON
+    /// Write status, timeline, counts and post-mortem as JSON; with --print-board the board, - is
+    /// standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Print the timeline of the run
@@ -188,6 +195,12 @@ impl BootArgs {
             } else {
                 self.module
             },
+            device: if self.device.is_empty() {
+                below.device
+            } else {
+                self.device
+            },
+            print_board: self.print_board || below.print_board,
             events: self.events.or(below.events),
             json: self.json.or(below.json),
             timing: self.timing || below.timing,

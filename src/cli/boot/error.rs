@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::machine::{BoardError, RunError};
+use crate::machine::{BoardError, FitError, RunError};
 use crate::vm::VmError;
 
 use crate::cli::Failure;
@@ -44,6 +44,14 @@ pub(super) enum BootError {
         /// What it would need.
         lacks: &'static str,
     },
+    /// The listing of the board cannot be written.
+    #[error("cannot write the board to {}", path.display())]
+    Listing {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Standard output cannot be had.
     #[error("cannot use standard output")]
     Stdout {
@@ -57,6 +65,7 @@ pub(super) fn of_run(error: RunError) -> Failure {
     match &error {
         RunError::Board(
             BoardError::Load(_)
+            | BoardError::Fit(FitError::Full { .. })
             | BoardError::Memory(_)
             | BoardError::Vm(VmError::TooManyVcpus { .. }),
         ) => Failure::usage(error),

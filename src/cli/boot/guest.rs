@@ -203,6 +203,14 @@ fn booted(spec: &Spec) -> Booted {
     }
 }
 
+/// What the options put on the board.
+pub(super) fn equipment(args: &BootArgs, debug_exit: DebugExitMode) -> Equipment {
+    Equipment {
+        debug_exit,
+        devices: args.device.iter().map(|device| device.0.clone()).collect(),
+    }
+}
+
 /// What the options say of any guest.
 fn plain(args: &BootArgs, kernel: Image, debug_exit: DebugExitMode) -> Spec {
     Spec {
@@ -214,7 +222,7 @@ fn plain(args: &BootArgs, kernel: Image, debug_exit: DebugExitMode) -> Spec {
         protocol: args.protocol.map(Into::into).unwrap_or_default(),
         cmdline: String::new(),
         initrd: None,
-        equipment: Equipment { debug_exit },
+        equipment: equipment(args, debug_exit),
     }
 }
 

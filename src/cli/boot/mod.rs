@@ -1,6 +1,7 @@
 //! `trapline boot`: the main job.
 
 mod args;
+mod board;
 mod conclude;
 mod config;
 mod error;
@@ -58,6 +59,10 @@ impl BootArgs {
                     payload.name, payload.about, payload.ending
                 ))?;
             }
+            return Ok(0);
+        }
+        if self.print_board {
+            board::print(&self)?;
             return Ok(0);
         }
         match place::elsewhere(&self, global)? {
