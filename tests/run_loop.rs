@@ -10,10 +10,9 @@ use trapline::bus::{
     Window,
 };
 use trapline::mem::{Gpa, GuestRam, HugePages};
+use trapline::msr::{Cpu, MsrAccess, MsrAnswer, MsrHandler, Op};
 use trapline::trace::{Probe, Space};
-use trapline::vm::{
-    Fleet, MsrAnswer, MsrHandler, MsrReason, VcpuEnd, VcpuNotice, Vm, VmSpec, open,
-};
+use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
 
 const CODE: u64 = 0x1000;
 const MMIO: u64 = 0xd_0000;
@@ -98,14 +97,11 @@ impl VcpuNotice for Ends {
 struct Marks;
 
 impl MsrHandler for Marks {
-    fn read(&self, _: u8, index: u32, _: MsrReason) -> MsrAnswer {
-        MsrAnswer::Value(0xabcd_0000_0000 | u64::from(index))
-    }
-    fn write(&self, _: u8, _: u32, value: u64, _: MsrReason) -> MsrAnswer {
-        if value & 1 == 0 {
-            MsrAnswer::Value(0)
-        } else {
-            MsrAnswer::Fault
+    fn answer(&self, access: MsrAccess, _: &mut dyn Cpu) -> MsrAnswer {
+        match access.op {
+            Op::Read => MsrAnswer::Value(0xabcd_0000_0000 | u64::from(access.index)),
+            Op::Write(value) if value & 1 == 0 => MsrAnswer::Value(0),
+            Op::Write(_) => MsrAnswer::Fault,
         }
     }
 }

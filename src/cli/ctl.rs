@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Failure, Status, out};
 use crate::machine::control::{Client, ClientError, Name, Place, Refused, Reply};
 
-/// Ask something of a running guest: status, pause, resume, regs, nmi, reset, stop
+/// Ask something of a running guest: status, pause, resume, regs, nmi, reset, stop, msr-policy
 #[derive(Debug, clap::Args)]
 pub(super) struct Ctl {
     /// The guest, as `trapline ps` lists it
@@ -27,8 +27,9 @@ struct RefusedError(String);
 impl Ctl {
     pub(super) fn run(&self) -> Result<Status, Failure> {
         let place = Place::find().map_err(Failure::host)?;
+        let args = self.words()?;
         let reply = Client::connect(&place, &self.name)
-            .and_then(|mut client| client.call(&self.verb, &self.args))
+            .and_then(|mut client| client.call(&self.verb, &args))
             .map_err(failure)?;
         match reply {
             Reply::Done { result, .. } if self.json => out::json("ctl", &[result])?,
@@ -42,6 +43,25 @@ impl Ctl {
             }
         }
         Ok(Status::Ok)
+    }
+}
+
+impl Ctl {
+    /// The verb's words. Files are named from here, and the run may be in another folder.
+    fn words(&self) -> Result<Vec<String>, Failure> {
+        let whole = |word: &String| {
+            if self.verb != "msr-policy" || word.starts_with(':') {
+                return Ok(word.clone());
+            }
+            let path = std::path::absolute(word).map_err(Failure::usage)?;
+            path.into_os_string().into_string().map_err(|path| {
+                Failure::usage(format!(
+                    "{} is not UTF-8, which verbs' words are",
+                    path.display()
+                ))
+            })
+        };
+        self.args.iter().map(whole).collect()
     }
 }
 

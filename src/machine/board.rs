@@ -9,19 +9,20 @@ use crate::boot::{
 use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
 use crate::chipset::{ConsoleOut, Parcels, SLP_TYP_S5, SerialInput};
 use crate::mem::{GuestRam, MemError};
+use crate::msr::policy::Policy;
+use crate::msr::{Engine, MsrHandler, MsrListener};
 use crate::pci::FunctionUse;
 use crate::trace::Probe;
 use crate::vm::{
-    DenyAll, Entry, Flat, Fleet, FleetError, MsrHandler, OpenError, Refusals, Segments, Vcpu,
-    VcpuNotice, VcpuState, Vm, VmError, VmSpec, VmState, cpuid,
+    Entry, Flat, Fleet, FleetError, OpenError, Segments, Vcpu, VcpuNotice, VcpuState, Vm, VmError,
+    VmSpec, VmState, cpuid,
 };
 
 use super::deadline::DeadlineTimer;
 use super::devices::{Ends, FitError, fit_out};
 use super::firmware;
-use super::hex::Hex;
 use super::layout;
-use super::report::MsrCount;
+use super::msrs::{self, MsrSetupError};
 use super::spec::Spec;
 
 /// A board that could not be built, or a guest that could not be loaded.
@@ -45,6 +46,9 @@ pub enum BoardError {
     /// The ACPI tables.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
+    /// The MSR policy.
+    #[error(transparent)]
+    Msrs(#[from] MsrSetupError),
     /// The kernel, its command line or its initramfs does not fit.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -64,6 +68,8 @@ pub struct Plugs {
     pub deadlines: Arc<DeadlineTimer>,
     /// Hears of vCPUs that end.
     pub notice: Arc<dyn VcpuNotice>,
+    /// Hears what the MSR policy has to say.
+    pub listener: Arc<dyn MsrListener>,
 }
 
 /// A machine, loaded, with its vCPUs paused before the first instruction.
@@ -76,7 +82,7 @@ pub struct Board {
     port: BusPort,
     clock: Arc<HostClock>,
     input: SerialInput,
-    msrs: Arc<DenyAll>,
+    msrs: Arc<Engine>,
     functions: Vec<FunctionUse>,
     entry: Entry,
     /// vCPUs and chips as they were before anything ran: what a reset goes back to.
@@ -126,7 +132,7 @@ impl Board {
         let vcpus = make_vcpus(&vm)?;
         let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
         let fresh = (states, VmState::save(vm.fd())?);
-        let msrs = Arc::new(DenyAll::default());
+        let msrs = Arc::new(msrs::engine(&vm, &spec, &clock, plugs.listener)?);
         let entry = load_guest(&spec, &ram)?;
         if let Some(first) = vcpus.first() {
             first.enter_at(&entry)?;
@@ -156,6 +162,8 @@ impl Board {
     pub fn reset(&self) -> Result<(), BoardError> {
         self.fleet.pause()?;
         self.port.bus.reset(ResetKind::Cold);
+        // Power stays on: registers of the processor that survive a reset do.
+        self.msrs.reset(ResetKind::Warm);
         firmware::set_up(&self.port);
         self.ram.clear()?;
         self.fresh.1.restore_chips(self.vm.fd())?;
@@ -243,16 +251,18 @@ impl Board {
         &self.spec
     }
 
-    /// MSR accesses that left the guest, all of them refused.
+    /// Who answers MSR accesses.
     #[must_use]
-    pub fn msrs_refused(&self) -> Vec<MsrCount> {
-        let count = |(index, refusals): (u32, Refusals)| MsrCount {
-            index: Hex(index.into()),
-            reads: refusals.reads,
-            writes: refusals.writes,
-            refused: refusals.reads.saturating_add(refusals.writes),
-        };
-        self.msrs.counts().into_iter().map(count).collect()
+    pub const fn msrs(&self) -> &Arc<Engine> {
+        &self.msrs
+    }
+
+    /// Changes the MSR policy, with all vCPUs paused; gives what is to be said of it.
+    ///
+    /// # Errors
+    /// [`MsrSetupError`]; the old policy stays.
+    pub fn set_msr_policy(&self, policy: Policy) -> Result<Vec<String>, MsrSetupError> {
+        msrs::change(&self.vm, &self.msrs, policy)
     }
 }
 
@@ -277,7 +287,7 @@ fn make_vcpus(vm: &Vm) -> Result<Vec<Vcpu>, BoardError> {
     let tsc_deadline = vm.has_tsc_deadline();
     let mut vcpus = Vec::with_capacity(vm.vcpus());
     for apic_id in 0..cpus {
-        let vcpu = vm.vcpu(apic_id)?;
+        let mut vcpu = vm.vcpu(apic_id)?;
         let topology = cpuid::Topology {
             apic_id,
             cpus,

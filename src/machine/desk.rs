@@ -11,6 +11,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::boot::job::INIT_FAILED;
 use crate::bus::{Clock, Effect};
+use crate::msr::policy::Policy;
 use crate::vm::{FleetError, VcpuEnd};
 
 use super::board::Board;
@@ -213,6 +214,7 @@ impl Desk {
                 self.effect(effect);
             }
             Notice::Console(heard) => self.heard(heard),
+            Notice::Say(line) => (self.say)(&line),
             Notice::InputRoom => {}
         }
     }
@@ -362,6 +364,21 @@ impl Desk {
         }
     }
 
+    /// Changes the MSR policy at an instruction boundary of every vCPU; the guest goes on if it ran.
+    ///
+    /// # Errors
+    /// What is wrong with the policy, or with pausing; the old policy stays.
+    pub fn set_msr_policy(&mut self, policy: Policy) -> Result<Vec<String>, String> {
+        let chain = |error: &dyn std::error::Error| vmm(error).to_string();
+        let ran = self.standing == Standing::Running;
+        self.pause().map_err(|error| chain(&error))?;
+        let set = self.board.set_msr_policy(policy);
+        if ran {
+            self.resume();
+        }
+        set.map_err(|error| chain(&error))
+    }
+
     /// Where the run stands.
     #[must_use]
     pub const fn standing(&self) -> Standing {
@@ -492,6 +509,7 @@ fn of_vcpu(vcpu: u8, end: VcpuEnd) -> End {
         VcpuEnd::Unexpected(what) => End::Vmm {
             error: format!("vCPU {vcpu}: an exit this run never asks for: {what}"),
         },
+        VcpuEnd::StoppedByPolicy(rule) => End::Policy { rule },
         VcpuEnd::Broken(what) => End::Vmm {
             error: format!("vCPU {vcpu}: {what}"),
         },

@@ -16,6 +16,8 @@ mod hang;
 mod hex;
 pub mod layout;
 mod listing;
+mod msr_ask;
+mod msrs;
 mod notice;
 mod outcome;
 mod postmortem;
@@ -46,6 +48,8 @@ pub use footprint::Footprint;
 pub use hang::{Activity, Hang, HangWatch, Sample, Stuck, Verdict};
 pub use hex::Hex;
 pub use listing::{BarItem, BoardItem, describe, table};
+pub use msr_ask::Program;
+pub use msrs::MsrSetupError;
 pub use notice::{Notice, Post};
 pub use outcome::{Next, OnOops, OnReboot, Outcome, for_bisect};
 pub use postmortem::{

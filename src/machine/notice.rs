@@ -9,6 +9,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::bus::{Effect, EffectSink};
 use crate::chipset::ConsoleOut;
+use crate::msr::MsrListener;
 use crate::vm::{Fleet, VcpuEnd, VcpuNotice};
 
 use super::console::{ConsoleSink, Heard};
@@ -22,6 +23,8 @@ pub enum Notice {
     Effect(Effect),
     /// The console heard something.
     Console(Heard),
+    /// The MSR policy has something to say.
+    Say(String),
     /// The serial port has room for input again.
     InputRoom,
 }
@@ -107,6 +110,12 @@ impl EffectSink for Post {
             _ => {}
         }
         self.put(Notice::Effect(effect));
+    }
+}
+
+impl MsrListener for Post {
+    fn line(&self, line: String) {
+        self.put(Notice::Say(line));
     }
 }
 

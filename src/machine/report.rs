@@ -70,10 +70,13 @@ impl ExitTotals {
 }
 
 /// How often an MSR was reached in user space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MsrCount {
     /// Which.
     pub index: Hex,
+    /// Its name, when it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Reads.
     pub reads: u64,
     /// Writes.
@@ -93,6 +96,8 @@ pub struct Counts {
     pub unclaimed: u64,
     /// MSR accesses that left the guest.
     pub msrs: Vec<MsrCount>,
+    /// Lines of the MSR policy's log that were not said, to keep it readable.
+    pub msr_lines_unsaid: u64,
 }
 
 /// The report.

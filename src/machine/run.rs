@@ -17,6 +17,7 @@ use super::control::PlaceError;
 use super::deadline::DeadlineTimer;
 use super::desk::{Control, Desk};
 use super::footprint::Footprint;
+use super::msrs;
 use super::notice::{Notice, Post};
 use super::outcome::Outcome;
 use super::postmortem::PostMortem;
@@ -127,6 +128,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         parcels: to.parcels,
         sink: Arc::clone(&post) as _,
         notice: Arc::clone(&post) as _,
+        listener: Arc::clone(&post) as _,
         clock,
         deadlines: Arc::clone(&deadlines),
     };
@@ -198,6 +200,7 @@ fn counts(board: &Board) -> Counts {
         exits,
         devices,
         unclaimed,
-        msrs: board.msrs_refused(),
+        msrs: msrs::counts(board.msrs()),
+        msr_lines_unsaid: board.msrs().unsaid(),
     }
 }

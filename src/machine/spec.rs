@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::boot::{Image, Initrd, Protocol};
 use crate::chipset::DebugExitMode;
 use crate::mem::HugePages;
+use crate::msr::policy::Policy;
 
 use super::escape::EscapeKey;
 use super::outcome::{OnOops, OnReboot};
@@ -39,6 +40,8 @@ pub struct Equipment {
     pub debug_exit: DebugExitMode,
     /// PCI devices, from 00:02.0 on in this order.
     pub devices: Vec<Extra>,
+    /// What becomes of MSR accesses.
+    pub msr_policy: Policy,
 }
 
 /// A PCI device that not every board has.

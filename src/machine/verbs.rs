@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::bus::{Effect, EffectSink, ResetKind};
 use crate::mem::Gpa;
+use crate::msr::policy::Policy;
 
 use super::aftermath;
 use super::control::{Reply, RunStatus, Verbs};
@@ -14,7 +15,7 @@ use super::desk::{Desk, Standing};
 use super::end::End;
 use super::postmortem::{Names, PostMortem};
 
-/// status, pause, resume, regs, nmi, reset and stop of the run at `desk`.
+/// status, pause, resume, regs, nmi, reset, stop and msr-policy of the run at `desk`.
 pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
     let mut verbs = Verbs::new();
     let name = name.to_owned();
@@ -46,7 +47,36 @@ pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
         "send an NMI to all vCPUs or to those given",
         move |words| nmi(&at.borrow(), words),
     );
+    let at = Rc::clone(desk);
+    verbs.add(
+        "msr-policy",
+        "change the MSR policy to these files, without words to none",
+        move |words| msr_policy(&mut at.borrow_mut(), words),
+    );
     verbs
+}
+
+fn msr_policy(desk: &mut Desk, words: &[String]) -> Reply {
+    let policy = match Policy::load(words) {
+        Ok(policy) => policy,
+        Err(error) => return Reply::usage(text(&error)),
+    };
+    match desk.set_msr_policy(policy) {
+        Ok(said) if said.is_empty() => Reply::nothing(),
+        Ok(said) => Reply::done(json!({"text": said.join("\n"), "warnings": said})),
+        Err(error) => Reply::failed(error),
+    }
+}
+
+/// An error with its causes, on one line.
+fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 fn status(desk: &Desk, name: &str) -> Reply {

@@ -63,6 +63,15 @@ pub enum Op {
 }
 
 impl Op {
+    /// The instruction.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "rdmsr",
+            Self::Write(_) => "wrmsr",
+        }
+    }
+
     /// Which way it goes.
     #[must_use]
     pub const fn direction(self) -> Direction {
@@ -115,4 +124,24 @@ pub trait Cpu {
 pub trait MsrHandler: Send + Sync {
     /// The answer to one access.
     fn answer(&self, access: MsrAccess, cpu: &mut dyn Cpu) -> MsrAnswer;
+
+    /// What to say of an access that was answered with [`MsrAnswer::Stop`].
+    fn why(&self, access: MsrAccess) -> String {
+        let verb = access.op.verb();
+        format!(
+            "vCPU {}: {verb} {}",
+            access.vcpu,
+            super::describe(access.index)
+        )
+    }
+}
+
+/// A closure answers too.
+impl<F> MsrHandler for F
+where
+    F: Fn(MsrAccess, &mut dyn Cpu) -> MsrAnswer + Send + Sync,
+{
+    fn answer(&self, access: MsrAccess, cpu: &mut dyn Cpu) -> MsrAnswer {
+        self(access, cpu)
+    }
 }

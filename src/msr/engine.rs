@@ -17,8 +17,6 @@ use crate::bus::{Clock, ResetKind};
 pub trait MsrListener: Send + Sync {
     /// A line of the log.
     fn line(&self, line: String);
-    /// The policy ends the run.
-    fn stop(&self, why: String);
 }
 
 /// How often one MSR came out.
@@ -269,17 +267,10 @@ impl Engine {
         };
         match active.policy.otherwise(reason) {
             Action::Ignore => MsrAnswer::Value(0),
-            Action::Stop => self.stop(access),
+            Action::Stop => MsrAnswer::Stop,
             Action::Ask => self.ask(active, access, cpu),
             Action::Allow | Action::Deny | Action::Emulate(_) => MsrAnswer::Fault,
         }
-    }
-
-    fn stop(&self, access: MsrAccess) -> MsrAnswer {
-        let (what, msr) = (verb(access.op), super::describe(access.index));
-        self.listener
-            .stop(format!("vCPU {}: {what} {msr}", access.vcpu));
-        MsrAnswer::Stop
     }
 
     fn ask(&self, active: &Active, access: MsrAccess, cpu: &mut dyn Cpu) -> MsrAnswer {
@@ -298,7 +289,7 @@ impl Engine {
         let now = self.clock.now().0;
         let vcpu = self.vcpus.get(usize::from(access.vcpu));
         if vcpu.is_some_and(|vcpu| lock(vcpu).limiter.may(now).is_some()) {
-            let what = format!("{} {}", verb(access.op), super::describe(access.index));
+            let what = format!("{} {}", access.op.verb(), super::describe(access.index));
             self.listener.line(format!(
                 "msr: vCPU {} {what}: {error}; otherwise = {:?} answers it",
                 access.vcpu,
@@ -307,7 +298,7 @@ impl Engine {
         }
         match otherwise {
             Action::Ignore => MsrAnswer::Value(0),
-            Action::Stop => self.stop(access),
+            Action::Stop => MsrAnswer::Stop,
             _ => MsrAnswer::Fault,
         }
     }
@@ -333,13 +324,6 @@ impl Engine {
     }
 }
 
-const fn verb(op: Op) -> &'static str {
-    match op {
-        Op::Read => "rdmsr",
-        Op::Write(_) => "wrmsr",
-    }
-}
-
 /// One access and its answer in words.
 fn line(access: MsrAccess, answer: MsrAnswer, rip: Option<u64>) -> String {
     let what = match access.op {
@@ -356,7 +340,7 @@ fn line(access: MsrAccess, answer: MsrAnswer, rip: Option<u64>) -> String {
     format!(
         "msr: vCPU {}{rip}: {} {}{what}{came} ({})",
         access.vcpu,
-        verb(access.op),
+        access.op.verb(),
         super::describe(access.index),
         access.reason
     )
@@ -383,7 +367,7 @@ impl MsrHandler for Engine {
                 drop(own);
                 let answer = match slow {
                     Action::Ask => self.ask(&active, access, cpu),
-                    Action::Stop => self.stop(access),
+                    Action::Stop => MsrAnswer::Stop,
                     _ => self.by_kvm(&active, access, cpu),
                 };
                 own = lock(vcpu);
@@ -400,6 +384,20 @@ impl MsrHandler for Engine {
             }
         }
         answer
+    }
+
+    fn why(&self, access: MsrAccess) -> String {
+        let (active, verb) = (self.active(), access.op.verb());
+        let mut rules = active.policy.rules_for(access.index, access.op.direction());
+        let rule = rules.find(|(_, rule)| {
+            rule.vcpus.has(access.vcpu) && matches!(rule.action, Action::Stop | Action::Ask)
+        });
+        let place = match rule {
+            Some((_, rule)) => active.policy.locate(rule.place),
+            None => "[default]".into(),
+        };
+        let msr = super::describe(access.index);
+        format!("{place}: vCPU {}: {verb} {msr}", access.vcpu)
     }
 }
 

@@ -82,9 +82,11 @@ pub enum Event {
         /// MSR index.
         #[serde(serialize_with = "hex")]
         index: u64,
-        /// The value written, or the value answered; none when the answer was #GP.
+        /// The value written, or the value answered; none for a read that got #GP.
         #[serde(serialize_with = "hex_option")]
         value: Option<u64>,
+        /// Whether the answer was #GP.
+        refused: bool,
         /// KVM_MSR_EXIT_REASON_*: 1 invalid, 2 unknown, 4 filtered.
         reason: u32,
         /// Guest RIP, at the instruction.

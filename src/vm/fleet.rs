@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::signal::Killable;
 
 use crate::bus::BusPort;
+use crate::msr::MsrHandler;
 use crate::trace::Probe;
 
 use super::counts::ExitCounts;
 use super::kick::{self, Kick};
-use super::msr::MsrHandler;
 use super::vcpu::{Step, Vcpu, VcpuEnd};
 
 /// Hears of vCPUs that cannot go on. Called on the vCPU's thread, which then pauses itself.

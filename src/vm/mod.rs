@@ -1,7 +1,7 @@
 //! KVM: the VM, its memory slots, vCPU set-up and state, the run loop and the irqchip.
 //!
 //! A [`Vm`] is the board's processor side. Its vCPUs run on threads of a [`Fleet`], reach devices
-//! through a [`crate::bus::BusPort`] and MSR answers through an [`MsrHandler`]; the room knows not one
+//! through a [`crate::bus::BusPort`] and MSR answers through a [`crate::msr::MsrHandler`]; the room knows not one
 //! device. An exit that is half done (port, memory, MSR) is retired before anyone looks at the state
 //! of a vCPU: KVM completes it at the next KVM_RUN, one with `immediate_exit` is enough.
 #![cfg_attr(
@@ -34,7 +34,7 @@ pub use entry::{Entry, Flat, Segments};
 pub use error::VmError;
 pub use fleet::{Fleet, FleetError, VcpuNotice, VcpuReport};
 pub use irqchip::KernelIrqchip;
-pub use msr::{DenyAll, MsrAnswer, MsrHandler, MsrReason, Refusals};
+pub use msr::{DenyAll, ignores_msrs};
 pub use open::{CAPABILITIES, Capability, OpenError, capability, open};
 pub use state::{MSRS_OF_STATE, VcpuState, VmState};
 pub use vcpu::{Step, Vcpu, VcpuEnd};

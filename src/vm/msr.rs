@@ -1,98 +1,119 @@
-//! Who answers the `rdmsr` and `wrmsr` that KVM hands out.
+//! MSR accesses that KVM hands out, and the filter that makes it hand them out.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use kvm_bindings::{kvm_cpuid_entry2, kvm_msr_entry};
+use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuFd};
 
-use kvm_ioctls::MsrExitReason;
+use crate::msr::filter::Filter;
+use crate::msr::names::{CpuidBit, Reg};
+use crate::msr::{Cpu, MsrAccess, MsrAnswer, MsrHandler};
 
-/// Why KVM handed an access out (KVM_MSR_EXIT_REASON_*).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MsrReason(pub u32);
+use super::create::Vm;
+use super::error::VmError;
+use super::state::{present_msrs, set_msrs};
 
-impl From<MsrExitReason> for MsrReason {
-    fn from(reason: MsrExitReason) -> Self {
-        Self(reason.bits())
-    }
+/// A vCPU stopped at `rdmsr` or `wrmsr`.
+pub(super) struct Stopped<'a> {
+    pub(super) id: u8,
+    pub(super) fd: &'a VcpuFd,
+    pub(super) cpuid: &'a [kvm_cpuid_entry2],
 }
 
-/// The answer to one access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MsrAnswer {
-    /// Done. The value is what a read returns; a write ignores it.
-    Value(u64),
-    /// #GP(0).
-    Fault,
-}
-
-/// Answers accesses. Called on the vCPU's thread with no lock held.
-pub trait MsrHandler: Send + Sync {
-    /// A read of `index`.
-    fn read(&self, vcpu: u8, index: u32, reason: MsrReason) -> MsrAnswer;
-    /// A write of `value` to `index`.
-    fn write(&self, vcpu: u8, index: u32, value: u64, reason: MsrReason) -> MsrAnswer;
-}
-
-/// How often one MSR was refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Refusals {
-    /// Reads.
-    pub reads: u64,
-    /// Writes.
-    pub writes: u64,
-}
-
-/// MSRs told apart in the counts; a guest that tries more is counted under the last.
-const TOLD_APART: usize = 1024;
-
-/// Answers everything with #GP and counts it: what hardware does with an MSR it does not have.
-#[derive(Debug, Default)]
-pub struct DenyAll(Mutex<BTreeMap<u32, Refusals>>);
-
-impl DenyAll {
-    /// Refused accesses by index, lowest first.
-    #[must_use]
-    pub fn counts(&self) -> Vec<(u32, Refusals)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts
-            .iter()
-            .map(|(index, count)| (*index, *count))
-            .collect()
+impl Cpu for Stopped<'_> {
+    fn rip(&mut self) -> Option<u64> {
+        Some(self.fd.get_regs().ok()?.rip)
     }
 
-    fn count(&self, index: u32, add: impl FnOnce(&mut Refusals)) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match counts.last_key_value() {
-            Some((last, _)) if counts.len() >= TOLD_APART && !counts.contains_key(&index) => *last,
-            _ => index,
+    fn get(&mut self, index: u32) -> Option<u64> {
+        let entries = present_msrs(self.id, self.fd, &[index]).ok()?;
+        entries.first().map(|entry| entry.data)
+    }
+
+    fn set(&mut self, index: u32, value: u64) -> bool {
+        let entry = kvm_msr_entry {
+            index,
+            data: value,
+            ..Default::default()
         };
-        add(counts.entry(index).or_default());
+        set_msrs(self.id, self.fd, &[entry]).is_ok()
+    }
+
+    fn cpuid(&self, bit: &CpuidBit) -> bool {
+        let leaf = self
+            .cpuid
+            .iter()
+            .find(|entry| (entry.function, entry.index) == (bit.leaf, bit.subleaf));
+        let register = leaf.map_or(0, |leaf| match bit.reg {
+            Reg::Eax => leaf.eax,
+            Reg::Ebx => leaf.ebx,
+            Reg::Ecx => leaf.ecx,
+            Reg::Edx => leaf.edx,
+        });
+        register >> (bit.bit & 31) & 1 != 0
+    }
+
+    fn control(&mut self) -> (u64, u64) {
+        self.fd.get_sregs().map_or((0, 0), |s| (s.cr0, s.cr4))
     }
 }
+
+/// Answers everything with #GP: what hardware does with an MSR it does not have.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DenyAll;
 
 impl MsrHandler for DenyAll {
-    fn read(&self, _: u8, index: u32, _: MsrReason) -> MsrAnswer {
-        self.count(index, |c| c.reads = c.reads.saturating_add(1));
-        MsrAnswer::Fault
-    }
-
-    fn write(&self, _: u8, index: u32, _: u64, _: MsrReason) -> MsrAnswer {
-        self.count(index, |c| c.writes = c.writes.saturating_add(1));
+    fn answer(&self, _: MsrAccess, _: &mut dyn Cpu) -> MsrAnswer {
         MsrAnswer::Fault
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_that_tries_every_msr_does_not_fill_memory() {
-        let deny = DenyAll::default();
-        for index in 0..5000 {
-            assert_eq!(deny.read(0, index, MsrReason(2)), MsrAnswer::Fault);
-        }
-        let counts = deny.counts();
-        assert_eq!(counts.len(), TOLD_APART);
-        assert_eq!(counts.iter().map(|(_, c)| c.reads).sum::<u64>(), 5000);
+impl Vm {
+    /// Makes KVM hand out what the filter denies. A filter that was set before is replaced; vCPUs that
+    /// run meanwhile see the old one or the new.
+    ///
+    /// # Errors
+    /// [`VmError::Vm`].
+    pub fn set_msr_filter(&self, filter: &Filter) -> Result<(), VmError> {
+        let flags = |read: bool, write: bool| {
+            let mut flags = MsrFilterRangeFlags::empty();
+            flags.set(MsrFilterRangeFlags::READ, read);
+            flags.set(MsrFilterRangeFlags::WRITE, write);
+            flags
+        };
+        let ranges: Vec<_> = filter
+            .ranges
+            .iter()
+            .map(|range| MsrFilterRange {
+                flags: flags(range.read, range.write),
+                base: range.base,
+                msr_count: range.count,
+                bitmap: &range.bitmap,
+            })
+            .collect();
+        let default = if filter.default_allow {
+            MsrFilterDefaultAction::ALLOW
+        } else {
+            MsrFilterDefaultAction::DENY
+        };
+        self.fd()
+            .set_msr_filter(default, &ranges)
+            .map_err(|source| VmError::Vm {
+                what: "setting the MSR filter",
+                ioctl: "KVM_X86_SET_MSR_FILTER",
+                source,
+            })
     }
+
+    /// Whether KVM filters MSRs.
+    #[must_use]
+    pub fn filters_msrs(&self) -> bool {
+        self.sees_msrs() && self.fd().check_extension(Cap::X86MsrFilter)
+    }
+}
+
+/// Whether the host's KVM makes every unknown MSR read as zero (its parameter `ignore_msrs`), so that
+/// none comes out as unknown.
+#[must_use]
+pub fn ignores_msrs() -> bool {
+    let text = std::fs::read_to_string("/sys/module/kvm/parameters/ignore_msrs");
+    text.is_ok_and(|text| matches!(text.trim(), "Y" | "1"))
 }

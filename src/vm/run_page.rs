@@ -54,6 +54,19 @@ impl RunPage {
         }
     }
 
+    /// Answers the `rdmsr` or `wrmsr` that KVM_RUN just returned with: the value of a read, or #GP.
+    pub(super) fn answer_msr(self, answer: Option<u64>) {
+        // SAFETY: as in `io_size`, after KVM_EXIT_X86_RDMSR or KVM_EXIT_X86_WRMSR: the kernel reads
+        // `error` and `data` at the next entry and nobody else looks at them.
+        unsafe {
+            let msr = &raw mut (*self.0.as_ptr()).__bindgen_anon_1.msr;
+            (&raw mut (*msr).error).write(u8::from(answer.is_none()));
+            if let Some(value) = answer {
+                (&raw mut (*msr).data).write(value);
+            }
+        }
+    }
+
     /// Makes the next (or the present) KVM_RUN return with EINTR, or lets it run.
     pub(super) fn set_immediate_exit(self, on: bool) {
         // SAFETY: as in `io_size`; the byte is always accessed as an atomic on our side, and the

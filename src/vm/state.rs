@@ -169,7 +169,11 @@ pub(super) fn set_msrs(id: u8, fd: &VcpuFd, entries: &[kvm_msr_entry]) -> Result
 }
 
 /// Reads those of `indices` that this vCPU has, each by itself once a batch stops.
-fn present_msrs(id: u8, fd: &VcpuFd, indices: &[u32]) -> Result<Vec<kvm_msr_entry>, VmError> {
+pub(super) fn present_msrs(
+    id: u8,
+    fd: &VcpuFd,
+    indices: &[u32],
+) -> Result<Vec<kvm_msr_entry>, VmError> {
     let mut have = Vec::with_capacity(indices.len());
     let mut rest = indices;
     while !rest.is_empty() {

@@ -6,12 +6,13 @@ use kvm_bindings::{CpuId, Msrs, kvm_cpuid_entry2, kvm_fpu, kvm_msr_entry, kvm_re
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::bus::{BusPort, Width};
-use crate::trace::{Direction, Event, ExitKind, Probe, Space};
+use crate::msr::{MsrAccess, MsrAnswer, MsrHandler, Op, Reason};
+use crate::trace::{Event, ExitKind, Probe, Space};
 
 use super::counts::{ExitCounts, LastExit, Recent};
 use super::entry::Entry;
 use super::error::VmError;
-use super::msr::{MsrAnswer, MsrHandler, MsrReason};
+use super::msr::Stopped;
 use super::run_page::RunPage;
 use super::state::{VcpuState, set_msrs};
 
@@ -67,6 +68,8 @@ pub enum VcpuEnd {
     },
     /// An exit this run loop never asks for.
     Unexpected(String),
+    /// The policy ends the run at this access.
+    StoppedByPolicy(String),
     /// The thread could not do what it was told; the text says what.
     Broken(String),
 }
@@ -92,6 +95,8 @@ pub struct Vcpu {
     recent: Recent,
     /// The last exit is completed only by the next KVM_RUN.
     half_done: bool,
+    /// The guest's CPUID, which decides what the guest may do to MSRs.
+    cpuid: Box<[kvm_cpuid_entry2]>,
 }
 
 impl Vcpu {
@@ -105,6 +110,7 @@ impl Vcpu {
             counts,
             recent,
             half_done: false,
+            cpuid: Box::default(),
         }
     }
 
@@ -154,7 +160,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// [`VmError`]; a refused MSR is named.
-    pub fn set_up(&self, cpuid: &[kvm_cpuid_entry2]) -> Result<(), VmError> {
+    pub fn set_up(&mut self, cpuid: &[kvm_cpuid_entry2]) -> Result<(), VmError> {
         let list = CpuId::from_entries(cpuid).map_err(|_| VmError::TooMany {
             vcpu: self.id,
             what: "setting CPUID",
@@ -163,6 +169,7 @@ impl Vcpu {
         self.fd
             .set_cpuid2(&list)
             .map_err(self.error("setting CPUID", "KVM_SET_CPUID2"))?;
+        self.cpuid = cpuid.into();
         let msrs: Vec<_> = BOOT_MSRS
             .iter()
             .map(|&(index, data)| kvm_msr_entry {
@@ -342,6 +349,7 @@ impl Vcpu {
             counts,
             recent,
             half_done,
+            cpuid,
         } = self;
         let (id, page) = (*id, *page);
         *half_done = false;
@@ -443,33 +451,25 @@ impl Vcpu {
             }
             VcpuExit::X86Rdmsr(msr) => {
                 ExitCounts::bump(&counts.msr);
-                let (index, reason) = (msr.index, MsrReason::from(msr.reason));
-                let value = match msrs.read(id, index, reason) {
-                    MsrAnswer::Value(value) => {
-                        (*msr.data, *msr.error) = (value, 0);
-                        Some(value)
-                    }
-                    MsrAnswer::Fault => {
-                        *msr.error = 1;
-                        None
-                    }
+                let access = MsrAccess {
+                    vcpu: id,
+                    index: msr.index,
+                    op: Op::Read,
+                    reason: Reason::from_bits(msr.reason.bits()),
                 };
-                recent.push(LastExit::Rdmsr { index, value });
                 *half_done = true;
-                emit_msr(probe, fd, Direction::Read, index, value, reason);
+                return answer_msr(access, page, fd, cpuid, msrs, recent, probe);
             }
             VcpuExit::X86Wrmsr(msr) => {
                 ExitCounts::bump(&counts.msr);
-                let (index, value, reason) = (msr.index, msr.data, MsrReason::from(msr.reason));
-                let accepted = matches!(msrs.write(id, index, value, reason), MsrAnswer::Value(_));
-                *msr.error = u8::from(!accepted);
-                recent.push(LastExit::Wrmsr {
-                    index,
-                    value,
-                    accepted,
-                });
+                let access = MsrAccess {
+                    vcpu: id,
+                    index: msr.index,
+                    op: Op::Write(msr.data),
+                    reason: Reason::from_bits(msr.reason.bits()),
+                };
                 *half_done = true;
-                emit_msr(probe, fd, Direction::Write, index, Some(value), reason);
+                return answer_msr(access, page, fd, cpuid, msrs, recent, probe);
             }
             VcpuExit::Hlt => other(ExitKind::Halt, 0, "hlt", recent),
             // The in-kernel irqchip injects by itself; an open window needs nothing from us.
@@ -534,25 +534,59 @@ impl Vcpu {
     }
 }
 
-/// RIP costs an ioctl, so it is read only when somebody listens.
-fn emit_msr(
-    probe: &Probe,
+/// Gets the answer to an access and leaves it where the next KVM_RUN looks for it, which works for
+/// every form of the instructions: KVM itself knows which registers a read goes to.
+fn answer_msr(
+    access: MsrAccess,
+    page: RunPage,
     fd: &VcpuFd,
-    direction: Direction,
-    index: u32,
-    value: Option<u64>,
-    reason: MsrReason,
-) {
+    cpuid: &[kvm_cpuid_entry2],
+    msrs: &dyn MsrHandler,
+    recent: &mut Recent,
+    probe: &Probe,
+) -> Step {
+    let id = access.vcpu;
+    let mut stopped = Stopped { id, fd, cpuid };
+    let answer = msrs.answer(access, &mut stopped);
+    let answered = match answer {
+        MsrAnswer::Value(value) => Some(value),
+        // Until it is retired with #GP, a vCPU that the policy stops is still at the instruction.
+        MsrAnswer::Fault | MsrAnswer::Stop => None,
+    };
+    page.answer_msr(answered);
+    let (index, direction) = (access.index, access.op.direction());
+    let value = match access.op {
+        Op::Read => {
+            recent.push(LastExit::Rdmsr {
+                index,
+                value: answered,
+            });
+            answered
+        }
+        Op::Write(value) => {
+            recent.push(LastExit::Wrmsr {
+                index,
+                value,
+                accepted: answered.is_some(),
+            });
+            Some(value)
+        }
+    };
+    // RIP costs an ioctl, so it is read only when somebody listens.
     if probe.is_on() {
         let rip = fd.get_regs().map_or(0, |r| r.rip);
-        let (index, reason) = (index.into(), reason.0);
         probe.emit(|| Event::Msr {
             direction,
-            index,
+            index: index.into(),
             value,
-            reason,
+            refused: answered.is_none(),
+            reason: access.reason.bits(),
             rip,
         });
+    }
+    match answer {
+        MsrAnswer::Stop => Step::End(VcpuEnd::StoppedByPolicy(msrs.why(access))),
+        _ => Step::Continue,
     }
 }
 

@@ -11,12 +11,15 @@ use criterion::Criterion;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use trapline::bus::{
-    Access, Answer, Bus, BusPort, Device, Effect, EffectSink, Effects, ResetKind, StateError,
-    Width, Window,
+    Access, Answer, Bus, BusPort, Device, Effect, EffectSink, Effects, HostClock, ResetKind,
+    StateError, Width, Window,
 };
 use trapline::mem::{Gpa, GuestRam, HugePages};
+use trapline::msr::names::CpuidBit;
+use trapline::msr::policy::Policy;
+use trapline::msr::{Cpu, Engine, MsrAccess, MsrHandler, MsrListener, Op, Reason};
 use trapline::trace::{Event, Probe, Space};
-use trapline::vm::{MsrAnswer, MsrHandler, MsrReason, Step, Vcpu, Vm, VmSpec, open};
+use trapline::vm::{Step, Vcpu, Vm, VmSpec, open};
 
 const CODE: u64 = 0x1000;
 /// In the hole: no RAM there.
@@ -69,14 +72,36 @@ impl EffectSink for Ignore {
     fn apply(&self, _: Effect) {}
 }
 
-struct Zero;
-
-impl MsrHandler for Zero {
-    fn read(&self, _: u8, index: u32, _: MsrReason) -> MsrAnswer {
-        MsrAnswer::Value(index.into())
+/// Answers as a policy with one emulated MSR does.
+fn engine() -> Engine {
+    struct Deaf;
+    impl MsrListener for Deaf {
+        fn line(&self, _: String) {}
     }
-    fn write(&self, _: u8, _: u32, _: u64, _: MsrReason) -> MsrAnswer {
-        MsrAnswer::Fault
+    let text = "[[rule]]\nmsr = '0-0xffffffff'\ndo = 'emulate'\nread-only = true\nvalue = 16\n";
+    let policy = Policy::parse(&[("bench".into(), text.into())]).unwrap();
+    let clock = Arc::new(HostClock::new());
+    Engine::new(policy, None, 1, clock, Arc::new(Deaf))
+}
+
+/// A vCPU that no answer of this bench asks anything.
+struct Nobody;
+
+impl Cpu for Nobody {
+    fn rip(&mut self) -> Option<u64> {
+        None
+    }
+    fn get(&mut self, _: u32) -> Option<u64> {
+        None
+    }
+    fn set(&mut self, _: u32, _: u64) -> bool {
+        false
+    }
+    fn cpuid(&self, _: &CpuidBit) -> bool {
+        false
+    }
+    fn control(&mut self) -> (u64, u64) {
+        (0, 0)
     }
 }
 
@@ -214,9 +239,9 @@ fn round_trips(c: &mut Criterion) {
             });
         });
         let mut rig = Rig::new(code);
-        let probe = Probe::off();
+        let (probe, engine) = (Probe::off(), engine());
         group.bench_function("trapline", |b| {
-            b.iter(|| assert_eq!(rig.vcpu.step(&port, &Zero, &probe), Step::Continue));
+            b.iter(|| assert_eq!(rig.vcpu.step(&port, &engine, &probe), Step::Continue));
         });
         group.finish();
     }
@@ -235,7 +260,16 @@ fn user_half(c: &mut Criterion) {
         });
     }
     group.bench_function("msr", |b| {
-        b.iter(|| black_box(Zero.read(0, black_box(0x10), MsrReason(2))));
+        let engine = engine();
+        b.iter(|| {
+            let access = MsrAccess {
+                vcpu: 0,
+                index: black_box(0x10),
+                op: Op::Read,
+                reason: Reason::Filter,
+            };
+            black_box(engine.answer(access, &mut Nobody))
+        });
     });
     group.bench_function("trace-off", |b| {
         let probe = black_box(Probe::off());

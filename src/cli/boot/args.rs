@@ -65,6 +65,10 @@ pub(crate) struct BootArgs {
     /// List every window, line and function of the machine, and boot nothing
     #[arg(long)]
     pub(crate) print_board: bool,
+    /// Answer the guest's MSR accesses by a policy: a TOML file, or :NAME for one that is built in;
+    /// later ones win
+    #[arg(long, value_name = "FILE")]
+    pub(crate) msr_policy: Vec<String>,
     /// Write events as JSON lines; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
@@ -201,6 +205,11 @@ impl BootArgs {
                 self.device
             },
             print_board: self.print_board || below.print_board,
+            msr_policy: if self.msr_policy.is_empty() {
+                below.msr_policy
+            } else {
+                self.msr_policy
+            },
             events: self.events.or(below.events),
             json: self.json.or(below.json),
             timing: self.timing || below.timing,

@@ -1,6 +1,6 @@
 //! What is said of a run when it is over: to the user, and in the report.
 
-use crate::machine::{Booted, Finished, Report, ReportError, ReportFile, timing};
+use crate::machine::{Booted, Counts, Finished, MsrCount, Report, ReportError, ReportFile, timing};
 
 use super::args::BootArgs;
 use crate::cli::{Global, Status, chain, out};
@@ -24,6 +24,11 @@ pub(super) fn conclude(
         for line in finished.outcome.lines() {
             out::say(line);
         }
+    }
+    if !global.quiet
+        && let Some(line) = msrs(&finished.counts)
+    {
+        out::say(line);
     }
     let mut events = None;
     match &finished.events {
@@ -52,6 +57,38 @@ pub(super) fn conclude(
         status = Status::Internal as u8;
     }
     status
+}
+
+/// MSRs told by name in one line; the report has all.
+const TOLD: usize = 6;
+
+/// One line on the MSR accesses that came out, if any did.
+fn msrs(counts: &Counts) -> Option<String> {
+    let sum = |of: fn(&MsrCount) -> u64| -> u64 { counts.msrs.iter().map(of).sum() };
+    let (reads, writes, refused) = (sum(|c| c.reads), sum(|c| c.writes), sum(|c| c.refused));
+    if reads == 0 && writes == 0 {
+        return None;
+    }
+    let mut most: Vec<_> = counts.msrs.iter().collect();
+    most.sort_by_key(|c| std::cmp::Reverse(c.reads.saturating_add(c.writes)));
+    let tell = |c: &&MsrCount| {
+        let name = c.name.clone().unwrap_or_else(|| c.index.to_string());
+        format!("{name} {}r {}w", c.reads, c.writes)
+    };
+    let told: Vec<_> = most.iter().take(TOLD).map(tell).collect();
+    let more = match most.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let unsaid = match counts.msr_lines_unsaid {
+        0 => String::new(),
+        unsaid => format!("; {unsaid} lines of the log were left out"),
+    };
+    Some(format!(
+        "MSR accesses that came out: {reads} reads, {writes} writes, {refused} of them refused: \
+         {}{more}{unsaid}",
+        told.join(", ")
+    ))
 }
 
 fn write(

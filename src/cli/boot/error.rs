@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::machine::{BoardError, FitError, RunError};
+use crate::machine::{BoardError, FitError, MsrSetupError, RunError};
 use crate::vm::VmError;
 
 use crate::cli::Failure;
@@ -70,7 +70,12 @@ pub(super) fn of_run(error: RunError) -> Failure {
             | BoardError::Vm(VmError::TooManyVcpus { .. }),
         ) => Failure::usage(error),
         RunError::Control(_) => Failure::usage(error),
-        RunError::Board(BoardError::Open(_)) => Failure::host(error),
+        RunError::Board(BoardError::Msrs(
+            MsrSetupError::Filter(_) | MsrSetupError::Program { .. },
+        )) => Failure::usage(error),
+        RunError::Board(BoardError::Open(_) | BoardError::Msrs(MsrSetupError::Lacks { .. })) => {
+            Failure::host(error)
+        }
         _ => Failure::internal(error),
     }
 }

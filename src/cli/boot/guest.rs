@@ -7,6 +7,7 @@ use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
 use crate::machine::{Booted, Equipment, Spec};
+use crate::msr::policy::Policy;
 
 use super::args::BootArgs;
 use super::error::BootError;
@@ -35,10 +36,18 @@ pub(super) struct Guest {
 }
 
 pub(super) fn prepare(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
-    match args.kernel.as_deref().and_then(|k| k.strip_prefix(':')) {
+    let policy = msr_policy(args)?;
+    let mut guest = match args.kernel.as_deref().and_then(|k| k.strip_prefix(':')) {
         Some(name) => of_payload(args, name),
         None => of_linux(args, quiet),
-    }
+    }?;
+    guest.spec.equipment.msr_policy = policy;
+    Ok(guest)
+}
+
+/// The MSR policy; a mistake in it is the user's.
+pub(super) fn msr_policy(args: &BootArgs) -> Result<Policy, Failure> {
+    Policy::load(&args.msr_policy).map_err(Failure::usage)
 }
 
 fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
@@ -208,6 +217,7 @@ pub(super) fn equipment(args: &BootArgs, debug_exit: DebugExitMode) -> Equipment
     Equipment {
         debug_exit,
         devices: args.device.iter().map(|device| device.0.clone()).collect(),
+        ..Equipment::default()
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, 
         return Ok(None);
     }
     // What is wrong with the command line is said before a lab is started for it.
+    guest::msr_policy(args)?;
     if !payload {
         let (kernel, _) = guest::find_kernel(args)?;
         Image::open(&kernel.image).map_err(Failure::usage)?;

@@ -9,9 +9,6 @@ impl MsrListener for Heard {
     fn line(&self, line: String) {
         lock(&self.0).push(line);
     }
-    fn stop(&self, why: String) {
-        lock(&self.0).push(format!("stop: {why}"));
-    }
 }
 
 struct Rig {
@@ -230,9 +227,15 @@ fn a_program_is_asked_and_its_failure_is_answered_as_the_policy_says() {
 fn stop_ends_the_run_and_says_where() {
     let mut rig = rig("[[rule]]\nmsr = 'EFER'\naccess = 'w'\ndo = 'stop'\n");
     assert_eq!(rig.write(0xc000_0080, 1), MsrAnswer::Stop);
+    let access = MsrAccess {
+        vcpu: 0,
+        index: 0xc000_0080,
+        op: Op::Write(1),
+        reason: Reason::Filter,
+    };
     assert_eq!(
-        *lock(&rig.heard.0),
-        ["stop: vCPU 0: wrmsr IA32_EFER (0xc0000080)"]
+        rig.engine.why(access),
+        "p.toml:2: vCPU 0: wrmsr IA32_EFER (0xc0000080)"
     );
 }
 

@@ -47,7 +47,11 @@ pub enum Problem {
     #[error("{0}")]
     Syntax(String),
     /// A key that nobody reads.
-    #[error("there is no key {key:?} here; did you mean {nearest:?}?")]
+    #[error(
+        "there is no key {key:?} here; {}",
+        if key == nearest { "it belongs in another table: [[rule]], [default] or [ask]".into() }
+        else { format!("did you mean {nearest:?}?") }
+    )]
     Key {
         /// It.
         key: String,
@@ -153,7 +157,7 @@ pub enum Problem {
     #[error("do = \"ask\" needs a program: add [ask] with command = \"...\"")]
     NoProgram,
     /// Not a duration.
-    #[error("{0:?} is not a time limit; write it in milliseconds or seconds: \"200ms\", \"5s\"")]
+    #[error("{0:?} is not a time limit; write 1ms to 5s: \"200ms\", \"2s\"")]
     Limit(String),
 }
 

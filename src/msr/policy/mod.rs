@@ -187,6 +187,12 @@ impl Policy {
         &self.traps
     }
 
+    /// Whether it is more than no policy.
+    #[must_use]
+    pub fn says_anything(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// What works otherwise than it may seem.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {

@@ -13,6 +13,9 @@ use super::text::{self, AskText, DefaultText, Number, RuleText, number, position
 /// MSRs whose values one rule may keep.
 const KEPT: u64 = 1 << 16;
 
+/// The longest time limit of an answer in milliseconds: a vCPU that waits cannot be paused.
+const LONGEST: u64 = 5000;
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -357,7 +360,9 @@ fn limit(text: &str) -> Option<Duration> {
         None => (text.strip_suffix('s')?, 1000),
     };
     let millis = digits.parse::<u64>().ok()?.checked_mul(unit)?;
-    (millis > 0).then(|| Duration::from_millis(millis))
+    (1..=LONGEST)
+        .contains(&millis)
+        .then(|| Duration::from_millis(millis))
 }
 
 /// The MSRs that a rule names.

@@ -57,6 +57,10 @@ fn errors_say_line_and_column() {
             "p0.toml:3:1: there is no key \"acces\" here; did you mean \"access\"?",
         ),
         (
+            "msr = 3\n",
+            "p0.toml:1:1: there is no key \"msr\" here; it belongs in another table",
+        ),
+        (
             "[[rule]]\nmsr = 'TSC'\ndo = 'block'\n",
             "do = \"block\" is not known; it can be allow, deny",
         ),
