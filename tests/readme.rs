@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, Command};
 
 use trapline::cli::Status;
-use trapline::machine::{End, Hex, OnOops, OnReboot, Outcome};
+use trapline::machine::{End, Hang, Hex, OnOops, OnReboot, Outcome};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run");
@@ -137,7 +137,7 @@ fn statuses() -> BTreeSet<u8> {
             after: Duration::ZERO,
         },
         End::Hung {
-            place: String::new(),
+            hang: Hang::default(),
         },
         End::InternalError {
             suberror: 1,

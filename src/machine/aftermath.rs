@@ -7,6 +7,7 @@ use crate::mem::Gpa;
 use crate::vm::VmError;
 
 use super::board::Board;
+use super::outcome::Outcome;
 use super::postmortem::{Evidence, Names, PostMortem, VcpuPicture, slide};
 
 /// MSR LSTAR: where `syscall` goes.
@@ -16,8 +17,18 @@ const LSTAR: u32 = 0xc000_0082;
 /// them costs more than many a run.
 pub type FindSymbols = Box<dyn FnOnce() -> Option<Symbols>>;
 
-/// What the vCPUs were doing. They are paused and their threads alive.
-pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols) -> PostMortem {
+/// What the vCPUs were doing, when the run did not end in order; and names for where it hung. The
+/// vCPUs are paused and their threads alive.
+pub(super) fn look_back(
+    board: &Board,
+    outcome: &mut Outcome,
+    console: Vec<String>,
+    find: FindSymbols,
+) -> Option<PostMortem> {
+    let wanted = outcome.wants_post_mortem();
+    if !wanted && !outcome.hung() {
+        return None;
+    }
     let count = u8::try_from(board.fleet().len()).unwrap_or(u8::MAX);
     // A vCPU that does not answer is left out; the others still tell.
     let pictures: Vec<_> = (0..count)
@@ -26,7 +37,7 @@ pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols
     let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
     let symbols = find();
     let Some(symbols) = symbols else {
-        return PostMortem::of(&pictures, console, &physical, &Names::none());
+        return wanted.then(|| PostMortem::of(&pictures, console, &physical, &Names::none()));
     };
     let moved = pictures.first().and_then(|first| {
         let lstar = board
@@ -41,7 +52,8 @@ pub(super) fn post_mortem(board: &Board, console: Vec<String>, find: FindSymbols
             .map(|(name, at)| (name.to_owned(), at))
     };
     let names = Names::new(&lookup, text(&symbols), moved);
-    PostMortem::of(&pictures, console, &physical, &names)
+    outcome.name_hangs(|rip| Some(names.of_code(rip)?.to_string()));
+    wanted.then(|| PostMortem::of(&pictures, console, &physical, &names))
 }
 
 /// The kernel's code, as its linker script marks it.

@@ -202,9 +202,7 @@ impl Desk {
             Notice::Vcpu(vcpu, end) => {
                 let end = match (end, self.pulse.as_ref().and_then(Pulse::suspected)) {
                     // A guest that hangs without a handler for our NMI fell over it.
-                    (VcpuEnd::TripleFault, Some(hang)) => End::Hung {
-                        place: hang.describe(|_| None),
-                    },
+                    (VcpuEnd::TripleFault, Some(hang)) => End::Hung { hang: hang.clone() },
                     (end, _) => of_vcpu(vcpu, end),
                 };
                 self.note(end);
@@ -300,9 +298,7 @@ impl Desk {
                     let _ = self.board.fleet().ask(vcpu, |vcpu| vcpu.nmi());
                 }
             }
-            Verdict::Hung(hang) => self.note(End::Hung {
-                place: hang.describe(|_| None),
-            }),
+            Verdict::Hung(hang) => self.note(End::Hung { hang }),
         }
     }
 

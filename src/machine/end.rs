@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::hang::Hang;
 use super::hex::Hex;
 
 /// Something that ends a run, or decides how an end counts. Several may happen in one run.
@@ -48,8 +49,9 @@ pub enum End {
     },
     /// No vCPU made progress for `--hang`.
     Hung {
-        /// Where the vCPUs stand.
-        place: String,
+        /// For how long, and where the vCPUs stand.
+        #[serde(flatten)]
+        hang: Hang,
     },
     /// KVM_EXIT_INTERNAL_ERROR.
     InternalError {
@@ -134,7 +136,7 @@ impl fmt::Display for End {
             Self::Oopsed { line } => write!(f, "guest kernel oopsed: {line}"),
             Self::TripleFault { vcpu } => write!(f, "triple fault on vCPU {vcpu}"),
             Self::TimedOut { after } => write!(f, "timed out after {after:?}"),
-            Self::Hung { place } => write!(f, "the guest hangs: {place}"),
+            Self::Hung { hang } => write!(f, "the guest hangs: {hang}"),
             Self::InternalError { suberror, data } => {
                 let name = suberror_name(*suberror);
                 write!(f, "KVM internal error {suberror}: {name}")?;
@@ -168,6 +170,7 @@ impl fmt::Display for End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::hang::Stuck;
 
     #[test]
     fn lines_name_what_happened() {
@@ -210,6 +213,28 @@ mod tests {
         for (end, line) in table {
             assert_eq!(end.to_string(), line);
         }
+    }
+
+    #[test]
+    fn json_tells_where_a_guest_hangs() {
+        let stuck = Stuck {
+            vcpu: 1,
+            rip: Hex(0x1000),
+            interrupts: false,
+            halted: false,
+            symbol: Some("spin+0x0".into()),
+        };
+        let hang = Hang {
+            after: Duration::from_secs(10),
+            stuck: vec![stuck],
+        };
+        assert_eq!(
+            serde_json::to_value(End::Hung { hang }).unwrap(),
+            serde_json::json!({"end": "hung", "after": 10.0, "stuck": [{
+                "vcpu": 1, "rip": "0x1000", "interrupts": false, "halted": false,
+                "symbol": "spin+0x0",
+            }]})
+        );
     }
 
     #[test]

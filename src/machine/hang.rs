@@ -75,7 +75,7 @@ pub enum Verdict {
 }
 
 /// A machine that hangs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Hang {
     /// For how long nothing moved.
     #[serde(serialize_with = "seconds")]
@@ -85,7 +85,7 @@ pub struct Hang {
 }
 
 /// One stuck vCPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stuck {
     /// Which.
     pub vcpu: u8,
@@ -95,6 +95,9 @@ pub struct Stuck {
     pub interrupts: bool,
     /// In HLT, which nothing but an NMI can end when interrupts are off.
     pub halted: bool,
+    /// RIP by name, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
 }
 
 fn seconds<S: serde::Serializer>(after: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -102,18 +105,22 @@ fn seconds<S: serde::Serializer>(after: &Duration, to: S) -> Result<S::Ok, S::Er
 }
 
 impl Hang {
-    /// One line; `symbol` names addresses where it can.
-    pub fn describe(&self, symbol: impl Fn(u64) -> Option<String>) -> String {
-        let after = self.after.as_secs_f64();
-        let mut text = format!("no vCPU made progress for {after:.1} s");
-        for (index, stuck) in self.stuck.iter().enumerate() {
-            text.push_str(if index == 0 { ": " } else { ", " });
-            text.push_str(&stuck.to_string());
-            if let Some(name) = symbol(stuck.rip.0) {
-                text.push_str(&format!(" ({name})"));
-            }
+    /// Names the places, where `symbol` can.
+    pub fn name(&mut self, symbol: impl Fn(u64) -> Option<String>) {
+        for stuck in &mut self.stuck {
+            stuck.symbol = symbol(stuck.rip.0);
         }
-        text
+    }
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let after = self.after.as_secs_f64();
+        write!(f, "no vCPU made progress for {after:.1} s")?;
+        for (index, stuck) in self.stuck.iter().enumerate() {
+            write!(f, "{}{stuck}", if index == 0 { ": " } else { ", " })?;
+        }
+        Ok(())
     }
 }
 
@@ -122,7 +129,11 @@ impl fmt::Display for Stuck {
         let (vcpu, rip) = (self.vcpu, self.rip);
         let does = if self.halted { "is halted" } else { "spins" };
         let flag = if self.interrupts { "on" } else { "off" };
-        write!(f, "vCPU {vcpu} {does} at {rip} with interrupts {flag}")
+        write!(f, "vCPU {vcpu} {does} at {rip} with interrupts {flag}")?;
+        match &self.symbol {
+            Some(name) => write!(f, " ({name})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -287,6 +298,7 @@ fn stuck(samples: &[Sample]) -> Vec<Stuck> {
             rip: Hex(s.rip),
             interrupts: s.interrupts,
             halted: s.activity == Activity::Halted,
+            symbol: None,
         })
         .collect()
 }
@@ -494,7 +506,7 @@ mod tests {
 
     #[test]
     fn the_line_says_where() {
-        let hang = Hang {
+        let mut hang = Hang {
             after: PATIENCE,
             stuck: vec![
                 Stuck {
@@ -502,18 +514,20 @@ mod tests {
                     rip: Hex(0x1000),
                     interrupts: false,
                     halted: false,
+                    symbol: None,
                 },
                 Stuck {
                     vcpu: 1,
                     rip: Hex(0x2000),
                     interrupts: false,
                     halted: true,
+                    symbol: None,
                 },
             ],
         };
-        let symbol = |rip| (rip == 0x1000).then(|| "spin+0x0".to_owned());
+        hang.name(|rip| (rip == 0x1000).then(|| "spin+0x0".to_owned()));
         assert_eq!(
-            hang.describe(symbol),
+            hang.to_string(),
             "no vCPU made progress for 10.0 s: vCPU 0 spins at 0x1000 with interrupts off (spin+0x0), \
              vCPU 1 is halted at 0x2000 with interrupts off"
         );

@@ -193,6 +193,21 @@ impl Outcome {
         (70..=74).contains(&self.status())
     }
 
+    /// Whether the guest hung, whatever the status.
+    #[must_use]
+    pub fn hung(&self) -> bool {
+        self.ends.iter().any(|end| matches!(end, End::Hung { .. }))
+    }
+
+    /// Names the places where the guest hung, where `symbol` can.
+    pub fn name_hangs(&mut self, symbol: impl Fn(u64) -> Option<String>) {
+        for end in &mut self.ends {
+            if let End::Hung { hang } = end {
+                hang.name(&symbol);
+            }
+        }
+    }
+
     /// Every end kept, in the order they happened.
     #[must_use]
     pub fn ends(&self) -> &[End] {
@@ -238,6 +253,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::machine::hang::Hang;
     use crate::machine::hex::Hex;
 
     fn reported(value: u64) -> End {
@@ -263,7 +279,7 @@ mod tests {
     }
     fn hung() -> End {
         End::Hung {
-            place: "vCPU 0".into(),
+            hang: Hang::default(),
         }
     }
     fn vmm() -> End {

@@ -10,7 +10,7 @@ use crate::chipset::Parcels;
 use crate::trace::{Event, Probe, Stream, StreamError, StreamSummary};
 use crate::vm::Fleet;
 
-use super::aftermath::{FindSymbols, post_mortem};
+use super::aftermath::{FindSymbols, look_back};
 use super::board::{Board, BoardError, Plugs};
 use super::console::{Console, ConsoleSummary};
 use super::control::PlaceError;
@@ -156,12 +156,10 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     thrift::drop_code();
     let desk = desk.run(&to.control)?;
     timeline.mark(Step::End);
-    let (board, console, outcome) = desk.into_parts();
+    let (board, console, mut outcome) = desk.into_parts();
     let memory = Footprint::now();
     let (counts, protocol) = (counts(&board), board.protocol());
-    let post_mortem = outcome
-        .wants_post_mortem()
-        .then(|| post_mortem(&board, console.last_lines(), to.symbols));
+    let post_mortem = look_back(&board, &mut outcome, console.last_lines(), to.symbols);
     fleet.stop();
     drop(board);
     let console = console.finish(OUTPUT_PATIENCE);

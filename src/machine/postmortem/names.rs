@@ -81,7 +81,7 @@ impl<'a> Names<'a> {
 
     /// The name of `address` if it is code.
     #[must_use]
-    pub(super) fn of_code(&self, address: u64) -> Option<Symbol> {
+    pub fn of_code(&self, address: u64) -> Option<Symbol> {
         let (_, text) = self.known.as_ref()?;
         if !text.contains(&self.linked(address)) {
             return None;
