@@ -1,5 +1,6 @@
 //! What is said of a run when it is over: to the user, and in the report.
 
+use crate::boot::Image;
 use crate::machine::{Booted, Counts, Finished, MsrCount, Report, ReportError, ReportFile, timing};
 
 use super::args::BootArgs;
@@ -94,10 +95,14 @@ fn msrs(counts: &Counts) -> Option<String> {
 fn write(
     file: ReportFile,
     finished: Finished,
-    booted: Booted,
+    mut booted: Booted,
     status: u8,
     events: Option<crate::trace::StreamSummary>,
 ) -> Result<(), ReportError> {
+    // Here and not before the run, because an ELF file is searched for it.
+    booted.version = booted
+        .version
+        .or_else(|| Image::open(&booted.kernel).ok()?.release());
     let mut report = Report::new(booted, &finished.outcome, status);
     report.timeline = finished.timeline;
     report.memory = finished.memory;
