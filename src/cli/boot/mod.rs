@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod guest;
 mod inside;
+mod landing;
 mod parcels;
 mod place;
 
@@ -21,13 +22,13 @@ use std::time::Duration;
 use crate::boot::payload;
 use crate::machine::control::Place;
 use crate::machine::{
-    Connections, Control, EscapeKey, ReportFile, Rules, Timeline, for_bisect, run,
+    Connections, Control, End, EscapeKey, ReportFile, Rules, Timeline, for_bisect, run,
 };
 use crate::trace::Stream;
 
 use error::BootError;
 
-use super::{Failure, Global, Status, out};
+use super::{Failure, Global, out};
 
 /// How long no progress is a hang, unless told.
 const HANG: Duration = Duration::from_secs(60);
@@ -87,7 +88,7 @@ impl BootArgs {
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(|source| Failure::internal(BootError::Stdout { source }))?;
         let (booted, names) = (guest.booted, guest.names);
-        let spool = guest.parcels.reader().map_err(Failure::internal)?;
+        let sent = guest.parcels.reader().map_err(Failure::internal)?;
         let to = Connections {
             control,
             timeline,
@@ -97,15 +98,19 @@ impl BootArgs {
             say: Box::new(|words| out::say(words)),
             events,
         };
-        let finished = run(guest.spec, self.rules(guest.interactive), to).map_err(error::of_run)?;
-        let mut status = conclude::conclude(finished, booted, report, &self, global);
-        if let Some(spool) = spool
-            && let Err(error) = parcels::unpack(spool, &self.get)
+        let mut finished =
+            run(guest.spec, self.rules(guest.interactive), to).map_err(error::of_run)?;
+        if let Some(sent) = sent
+            && let Err(error) = parcels::unpack(sent, &self.get)
         {
-            out::say(super::chain(&error));
-            status = Status::Internal as u8;
+            let text = super::chain(&error);
+            if error.decides(finished.outcome.status()) {
+                finished.outcome.note(End::Vmm { error: text });
+            } else {
+                out::say(text);
+            }
         }
-        Ok(status)
+        Ok(conclude::conclude(finished, booted, report, &self, global))
     }
 
     fn rules(&self, interactive: bool) -> Rules {
