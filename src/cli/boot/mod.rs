@@ -6,6 +6,7 @@ mod conclude;
 mod config;
 mod error;
 mod guest;
+mod huge;
 mod inside;
 mod landing;
 mod parcels;
@@ -77,6 +78,7 @@ impl BootArgs {
         if !global.quiet {
             out::say(&guest.origin);
         }
+        huge::check(guest.spec.memory, guest.spec.huge_pages).map_err(Failure::host)?;
         let report = self.json.as_deref().map(ReportFile::create).transpose();
         let report = report.map_err(Failure::usage)?;
         let control = Control {
