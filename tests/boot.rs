@@ -3,12 +3,20 @@
 
 mod common;
 
+#[path = "boot/host.rs"]
+mod host;
 #[path = "boot/linux.rs"]
 mod linux;
 #[path = "boot/payloads.rs"]
 mod payloads;
 #[path = "boot/refusals.rs"]
 mod refusals;
+#[path = "boot/screen.rs"]
+mod screen;
+#[path = "boot/terminal.rs"]
+mod terminal;
+#[path = "boot/trouble.rs"]
+mod trouble;
 
 use std::ffi::OsStr;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,7 +24,15 @@ use std::process::{Command, ExitCode, Stdio};
 use common::TRAPLINE;
 
 fn main() -> ExitCode {
-    common::main(&[payloads::CASES, refusals::CASES, linux::CASES].concat())
+    let parts = [
+        payloads::CASES,
+        refusals::CASES,
+        host::CASES,
+        linux::CASES,
+        trouble::CASES,
+        terminal::CASES,
+    ];
+    common::main(&parts.concat())
 }
 
 /// How a run looked from the shell.

@@ -39,7 +39,7 @@ const fn linux(name: &'static str, run: fn()) -> Case {
 }
 
 /// A kernel of the distribution, small and got by name.
-fn kernel() -> Kernel {
+pub(crate) fn kernel() -> Kernel {
     let cache = Cache::from_env().expect("a cache");
     let mut all = cache.list().expect("kernels");
     all.sort_by_key(|k| k.flavour.as_deref() != Some("debian-cloud"));
@@ -48,7 +48,7 @@ fn kernel() -> Kernel {
         .expect("a kernel; trapline kernel get debian-cloud")
 }
 
-fn run(kernel: &Kernel, arguments: &[&str]) -> Run {
+pub(crate) fn run(kernel: &Kernel, arguments: &[&str]) -> Run {
     let limit = ["--timeout", "120s"];
     tried([kernel.name.as_str()].iter().chain(&limit).chain(arguments))
 }

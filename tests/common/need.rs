@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use trapline::host::{KvmDevice, Qemu, Root, linux_guests};
 use trapline::kernels::{Cache, default_kernel};
@@ -15,6 +16,8 @@ pub(crate) enum Need {
     Kvm,
     /// /dev/kvm with VMX or SVM: Linux boots.
     KvmLinux,
+    /// A mount namespace of one's own, and the right to mount in it.
+    Mounts,
     /// A lab can be started.
     Lab,
     /// VFIO, and devices that may be taken: those of a lab.
@@ -37,9 +40,10 @@ pub(crate) enum Need {
     Kut,
 }
 
-const NAMES: [(Need, &str); 12] = [
+const NAMES: [(Need, &str); 13] = [
     (Need::Kvm, "kvm"),
     (Need::KvmLinux, "kvm-linux"),
+    (Need::Mounts, "mounts"),
     (Need::Lab, "lab"),
     (Need::Vfio, "vfio"),
     (Need::Iommu, "iommu"),
@@ -87,6 +91,7 @@ impl Need {
                 other => Err(format!("/dev/kvm does not open ({other:?})")),
             },
             Self::KvmLinux => linux_guests(&root),
+            Self::Mounts => may_mount(),
             Self::Lab => startable(),
             Self::Vfio => lent().and_then(|()| exists("/dev/vfio/vfio")),
             Self::Iommu => lent().and_then(|()| exists("/sys/kernel/iommu_groups/0")),
@@ -107,13 +112,23 @@ impl Need {
     /// Whether a lab started from here has it.
     pub(crate) fn in_lab(self) -> Result<(), String> {
         match self {
-            Self::Kvm | Self::KvmLinux | Self::Vfio | Self::Iommu => startable(),
+            Self::Kvm | Self::KvmLinux | Self::Mounts | Self::Vfio | Self::Iommu => startable(),
             // Only the kernel built for the lab is known to have it.
             Self::Iommufd => startable().and_then(|()| built("kernel-lab")),
             Self::Lab => Err("labs do not nest".into()),
             Self::Net => Err("the lab's network is closed".into()),
             _ => self.here(),
         }
+    }
+}
+
+fn may_mount() -> Result<(), String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    match unshare.stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("this user may not mount".into()),
+        Err(error) => Err(format!("unshare does not start ({error})")),
     }
 }
 
