@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use trapline::kernels::{Cache, Kernel};
 
@@ -137,6 +138,20 @@ fn protocols() {
     boot([kernel.name.as_str(), "--protocol", "pvh"])
         .ends(64)
         .says("CONFIG_PVH");
+    // An ELF file says its version in its banner alone.
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let report = dir.path().join("report");
+    tried([
+        elf,
+        "--timeout",
+        "120s",
+        "--json",
+        report.to_str().expect("text"),
+    ])
+    .ends(0);
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
+    assert_eq!(report["version"].as_str(), kernel.version.as_deref());
 }
 
 fn cpus() {
@@ -195,6 +210,12 @@ fn statuses() {
     run(&kernel, &["--exec", "no-such-program"])
         .ends(63)
         .says("127");
+    run(
+        &kernel,
+        &["--get", "/nothing:/tmp/nothing", "--exec", "exit 7"],
+    )
+    .ends(7)
+    .says("did not send /nothing");
     run(&kernel, &["--exec", "kill -9 $$"]).ends(63).says("137");
     run(&kernel, &["--", "/bin/echo", "a  b"])
         .ends(0)
@@ -227,6 +248,29 @@ fn files() {
     );
 }
 
+/// Numbered lines of 64 bytes.
+pub(crate) fn lines(count: usize) -> String {
+    let text: String = (0..count)
+        .map(|line| format!("line {line:7} {:>50}\n", "of something long"))
+        .collect();
+    assert_eq!(text.len(), count * 64);
+    text
+}
+
+pub(crate) fn sum_of(text: &str) -> String {
+    let mut sum = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("coreutils");
+    let mut stdin = sum.stdin.take().expect("piped");
+    stdin.write_all(text.as_bytes()).expect("taken");
+    drop(stdin);
+    let output = sum.wait_with_output().expect("ends");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split(' ').next().expect("a sum").to_owned()
+}
+
 fn module() {
     let kernel = kernel();
     let script = "cat /proc/modules";
@@ -237,8 +281,13 @@ fn module() {
 }
 
 fn panic() {
-    let run = run(&kernel(), &["--exec", "echo c > /proc/sysrq-trigger"]);
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let get = format!("/tmp:{}", dir.path().join("results").display());
+    let script = "echo c > /proc/sysrq-trigger";
+    let run = run(&kernel(), &["--get", &get, "--exec", script]);
     run.ends(70).says("panicked").says("rip");
+    // That it sent nothing after that is said, and decides nothing.
+    run.says("not brought back: /tmp");
 }
 
 fn late_panic() {

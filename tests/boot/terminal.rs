@@ -1,13 +1,9 @@
 //! `--shell` on a terminal: what a person types and sees, and the terminal afterwards.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use rustix::process::Signal;
 
 use super::common::{Case, Need};
-use super::linux::kernel;
+use super::linux::{kernel, lines, sum_of};
 use super::screen::{Screen, Spoiled};
 
 pub(crate) const CASES: &[Case] = &[
@@ -82,31 +78,9 @@ fn through_the_lab() {
     at_a_prompt("lab", converse);
 }
 
-fn sum_of(text: &str) -> String {
-    let mut sum = Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("coreutils");
-    let mut stdin = sum.stdin.take().expect("piped");
-    stdin.write_all(text.as_bytes()).expect("taken");
-    drop(stdin);
-    let output = sum.wait_with_output().expect("ends");
-    let text = String::from_utf8(output.stdout).expect("text");
-    text.split(' ').next().expect("a sum").to_owned()
-}
-
 /// To a program that takes every byte, and to one that reads lines and is slow to begin.
 fn paste() {
-    let text = (0..1024).fold(String::new(), |mut text, line| {
-        let _ = writeln!(
-            text,
-            "line {line:5} of a paste that is {:>33}",
-            "64 KiB long"
-        );
-        text
-    });
-    assert_eq!(text.len(), 64 << 10);
+    let text = lines(1024);
     let sum = sum_of(&text);
     at_a_prompt("here", |screen| {
         screen.type_in("stty raw -echo; echo $((6*7))-raw; head -c 65536 | sha256sum; stty sane\r");
