@@ -38,6 +38,7 @@ const UNSAFE_FILES: &[&str] = &[
     "tests/benches/exits.rs", // the bare loop sets its own memory slot
     "src/lab/child.rs",       // pre_exec: the parent-death signal and the descriptors of QEMU
     "src/machine/thrift.rs",  // madvise of our own code
+    "src/vm/collected.rs",    // the ring of collected writes is shared with the kernel
     "src/vm/create.rs",       // KVM_SET_USER_MEMORY_REGION takes host addresses
     "src/vm/run_page.rs",     // unions and a shared byte of the kvm_run page
     "src/vm/state.rs",        // KVM_SET_XSAVE trusts the size of its area

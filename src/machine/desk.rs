@@ -283,6 +283,7 @@ impl Desk {
             self.note(End::TimedOut { after });
         }
         if self.standing == Standing::Running {
+            self.board.hasten_writes();
             self.feel_pulse();
         }
     }

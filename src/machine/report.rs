@@ -52,6 +52,8 @@ pub struct ExitTotals {
     pub interrupted: u64,
     /// Everything else.
     pub other: u64,
+    /// Port writes that KVM collected: accesses, but no exits.
+    pub collected: u64,
 }
 
 impl ExitTotals {
@@ -66,6 +68,7 @@ impl ExitTotals {
         add(&mut self.msr, &counts.msr);
         add(&mut self.interrupted, &counts.interrupted);
         add(&mut self.other, &counts.other);
+        add(&mut self.collected, &counts.collected);
     }
 }
 

@@ -131,6 +131,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         listener: Arc::clone(&post) as _,
         clock,
         deadlines: Arc::clone(&deadlines),
+        every_exit: to.events.is_some(),
     };
     let probe = |vcpu| {
         to.events

@@ -4,16 +4,17 @@
     reason = "KVM_SET_USER_MEMORY_REGION takes host addresses"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_PIT_SPEAKER_DUMMY, kvm_enable_cap,
     kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, Kvm, MsrExitReason, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, MsrExitReason, VmFd};
 
 use crate::mem::GuestRam;
 
+use super::collected::Ring;
 use super::error::VmError;
 use super::irqchip::KernelIrqchip;
 use super::vcpu::Vcpu;
@@ -43,6 +44,9 @@ pub struct Vm {
     irqchip: Arc<KernelIrqchip>,
     vcpus: usize,
     sees_msrs: bool,
+    /// Whether KVM collects any writes.
+    collects: bool,
+    ring: OnceLock<Arc<Ring>>,
 }
 
 impl Vm {
@@ -115,7 +119,35 @@ impl Vm {
             irqchip,
             vcpus: spec.vcpus,
             sees_msrs,
+            collects: false,
+            ring: OnceLock::new(),
         })
+    }
+
+    /// From now on KVM collects writes to the `len` ports from `port` where it can; see [`Ring`]. To be
+    /// called before there are vCPUs.
+    ///
+    /// # Errors
+    /// [`VmError::Vm`].
+    pub fn collect_writes(&mut self, port: u16, len: u32) -> Result<(), VmError> {
+        if !self.fd.check_extension(Cap::CoalescedPio) {
+            return Ok(());
+        }
+        let zone = IoEventAddress::Pio(port.into());
+        let registered = self.fd.register_coalesced_mmio(zone, len);
+        registered.map_err(|source| VmError::Vm {
+            what: "having port writes collected",
+            ioctl: "KVM_REGISTER_COALESCED_MMIO",
+            source,
+        })?;
+        self.collects = true;
+        Ok(())
+    }
+
+    /// The ring of collected writes, when there is one; it comes with the first vCPU.
+    #[must_use]
+    pub fn ring(&self) -> Option<&Arc<Ring>> {
+        self.ring.get()
     }
 
     /// The VM's descriptor, for what a room above needs of it.
@@ -176,7 +208,17 @@ impl Vm {
                 ioctl: "KVM_CREATE_VCPU",
                 source,
             })?;
-        Ok(Vcpu::new(id, fd))
+        if self.collects && self.ring.get().is_none() {
+            let ring = Ring::of(&fd).map_err(|errno| VmError::Vcpu {
+                vcpu: id,
+                what: "mapping the ring of collected writes",
+                ioctl: "mmap",
+                source: kvm_ioctls::Error::new(errno.raw_os_error()),
+            })?;
+            // Whoever came first has the same page.
+            let _ = self.ring.set(Arc::new(ring));
+        }
+        Ok(Vcpu::new(id, fd, self.ring().cloned()))
     }
 }
 

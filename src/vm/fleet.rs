@@ -212,6 +212,13 @@ impl Fleet {
         }
     }
 
+    /// Takes one vCPU out of the guest for a moment, and does not wait.
+    pub fn nudge(&self, vcpu: u8) {
+        if let Some(control) = self.0.get(usize::from(vcpu)) {
+            control.order(|_| {});
+        }
+    }
+
     /// Orders all vCPUs to pause and does not wait: safe on a vCPU's own thread.
     pub fn order_pause(&self) {
         for control in self.0.iter() {

@@ -14,6 +14,7 @@
     )
 )]
 
+mod collected;
 mod counts;
 pub mod cpuid;
 mod create;
@@ -28,6 +29,7 @@ mod run_page;
 mod state;
 mod vcpu;
 
+pub use collected::Ring;
 pub use counts::{ExitCounts, LastExit};
 pub use create::{Vm, VmSpec};
 pub use entry::{Entry, Flat, Segments};

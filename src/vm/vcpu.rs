@@ -9,6 +9,7 @@ use crate::bus::{BusPort, Width};
 use crate::msr::{MsrAccess, MsrAnswer, MsrHandler, Op, Reason};
 use crate::trace::{Event, ExitKind, Probe, Space};
 
+use super::collected::Ring;
 use super::counts::{ExitCounts, LastExit, Recent};
 use super::entry::Entry;
 use super::error::VmError;
@@ -93,6 +94,7 @@ pub struct Vcpu {
     fd: VcpuFd,
     counts: Arc<ExitCounts>,
     recent: Recent,
+    ring: Option<Arc<Ring>>,
     /// The last exit is completed only by the next KVM_RUN.
     half_done: bool,
     /// The guest's CPUID, which decides what the guest may do to MSRs.
@@ -100,7 +102,7 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    pub(super) fn new(id: u8, mut fd: VcpuFd) -> Self {
+    pub(super) fn new(id: u8, mut fd: VcpuFd, ring: Option<Arc<Ring>>) -> Self {
         let page = RunPage::of(&mut fd);
         let (counts, recent) = (Arc::default(), Recent::new());
         Self {
@@ -109,6 +111,7 @@ impl Vcpu {
             fd,
             counts,
             recent,
+            ring,
             half_done: false,
             cpuid: Box::default(),
         }
@@ -348,12 +351,18 @@ impl Vcpu {
             fd,
             counts,
             recent,
+            ring,
             half_done,
             cpuid,
         } = self;
         let (id, page) = (*id, *page);
         *half_done = false;
-        let exit = match fd.run() {
+        let ran = fd.run();
+        if let Some(ring) = ring {
+            let count = ring.drain(port, probe);
+            ExitCounts::add(&counts.collected, count);
+        }
+        let exit = match ran {
             Ok(exit) => exit,
             Err(error) => match error.errno() {
                 libc::EINTR => {
@@ -591,7 +600,7 @@ fn answer_msr(
 }
 
 /// Little-endian, up to eight bytes.
-fn number_of(bytes: &[u8]) -> u64 {
+pub(super) fn number_of(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     for (to, from) in word.iter_mut().zip(bytes) {
         *to = *from;
