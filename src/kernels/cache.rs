@@ -88,6 +88,11 @@ impl Cache {
     /// # Errors
     /// As [`Cache::list`].
     pub fn find(&self, name: &str) -> Result<Option<Kernel>, KernelError> {
+        // Most are asked for by their name: its directory, and no look at all the others.
+        let own = self.kernels().join(name);
+        if !name.contains('/') && own.join(Manifest::FILE).is_file() {
+            return Kernel::from_entry(&own).map(Some);
+        }
         let kernels = self.list()?;
         let is = |what: &Option<String>| what.as_deref() == Some(name);
         let exact = kernels.iter().find(|k| k.name == name);
