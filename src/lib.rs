@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`cli`] | one file per subcommand: parse, call, print |
 //! | [`lab`], [`kernels`], [`host`] | the disposable host; kernels got and built; what this machine can do |
+//! | [`probe`] | what KVM does with MSRs, asked directly |
 //! | [`machine`] | the board: the only room that knows every device |
 //! | [`boot`], [`vm`], [`chipset`], [`devices`] | kernel formats and tables; KVM; the devices of the PC; other PCI devices |
 //! | [`pci`] | configuration space, BARs, capabilities, MSI and MSI-X, configuration cycles |
@@ -38,5 +39,6 @@ pub mod machine;
 pub mod host;
 pub mod kernels;
 pub mod lab;
+pub mod probe;
 
 pub mod cli;

@@ -8,6 +8,7 @@ mod failure;
 mod kernel;
 mod lab;
 mod man;
+mod msr;
 pub mod out;
 mod progress;
 mod ps;
@@ -72,6 +73,7 @@ enum Command {
     Kernel(kernel::Kernel),
     Lab(lab::Lab),
     Man(man::Man),
+    Msr(msr::Msr),
     Ps(ps::Ps),
 }
 
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
         Command::Lab(lab) => lab.run(&cli.global),
+        Command::Msr(msr) => msr.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),
         Command::Ps(ps) => ps.run().map(ExitCode::from),
     };

@@ -18,6 +18,7 @@ mod access;
 mod ask;
 mod cells;
 mod engine;
+mod explain;
 pub mod filter;
 pub mod forward;
 mod limiter;
@@ -29,6 +30,7 @@ pub use access::{Cpu, MsrAccess, MsrAnswer, MsrHandler, Op, Reason};
 pub use ask::{AskError, Asker, Question, Reply, understand};
 pub use cells::{BadMsrState, MsrState};
 pub use engine::{Engine, MsrListener, MsrTally};
+pub use explain::explain;
 
 /// An MSR in words: its name with its index, or the index alone.
 #[must_use]

@@ -14,9 +14,10 @@ mod text;
 use std::fs;
 
 pub use error::{PolicyError, Problem, Warning};
-pub use read::Ask;
+pub use read::{Ask, target};
 pub use rule::{Action, Place, Rule, Scope, VcpuSet};
 pub use shipped::{shipped, shipped_names};
+pub use text::number;
 
 use super::access::Reason;
 use super::filter::Traps;

@@ -365,8 +365,11 @@ fn limit(text: &str) -> Option<Duration> {
         .then(|| Duration::from_millis(millis))
 }
 
-/// The MSRs that a rule names.
-fn target(text: &str) -> Result<(Scope, Vec<(u32, u32)>), Problem> {
+/// The MSRs that a rule's `msr` names: one by name or index, a range, or a bank.
+///
+/// # Errors
+/// [`Problem`] with the nearest name.
+pub fn target(text: &str) -> Result<(Scope, Vec<(u32, u32)>), Problem> {
     if let Some(bank) = text.strip_prefix("bank:") {
         return Ok((Scope::Bank, names::bank(bank)?));
     }

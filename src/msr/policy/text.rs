@@ -98,8 +98,11 @@ impl Number {
     }
 }
 
-/// Decimal, or hexadecimal after `0x`; underscores as in TOML.
-pub(super) fn number(text: &str) -> Result<u64, Problem> {
+/// A 64-bit number: decimal, or hexadecimal after `0x`; underscores as in TOML.
+///
+/// # Errors
+/// [`Problem::Number`].
+pub fn number(text: &str) -> Result<u64, Problem> {
     let digits = text.trim().replace('_', "");
     let parsed = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
         Some(hex) if !hex.starts_with('+') => u64::from_str_radix(hex, 16),

@@ -1,0 +1,93 @@
+//! `trapline msr list|get|set|explain`
+
+mod access;
+mod explain;
+mod list;
+
+use std::process::ExitCode;
+
+use super::{Failure, Global, LabArgs, out};
+use crate::lab::{self, Command, Decision, Exit, Need, Options};
+use crate::msr::policy::{Problem, Scope, target};
+use crate::probe::ProbeError;
+
+/// List, read, write and explain MSRs
+#[derive(Debug, clap::Args)]
+pub(super) struct Msr {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    lab: LabArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    List(list::List),
+    Get(access::Get),
+    Set(access::Set),
+    Explain(explain::Explain),
+}
+
+impl Msr {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
+        // What is explained is the same everywhere; the rest asks /dev/kvm.
+        if !matches!(self.verb, Verb::Explain(_))
+            && let Some(status) = self.elsewhere(global)?
+        {
+            return Ok(status.into());
+        }
+        match &self.verb {
+            Verb::List(list) => list.run(),
+            Verb::Get(get) => get.run(),
+            Verb::Set(set) => set.run(),
+            Verb::Explain(explain) => explain.run(),
+        }
+        .map(ExitCode::from)
+    }
+
+    fn elsewhere(&self, global: &Global) -> Result<Option<u8>, Failure> {
+        let decision = lab::choose(global.place.into(), Need::Payload);
+        if decision == Decision::Here {
+            return Ok(None);
+        }
+        if !global.quiet {
+            out::say(&decision);
+        }
+        let exit = lab::run(&Command::own()?, &self.lab.apply(Options::default()))?;
+        if let Exit::Refused { why, .. } = &exit {
+            out::say(why);
+        }
+        Ok(Some(exit.status()))
+    }
+}
+
+/// The MSRs that a word names, and whether it names exactly one.
+fn named(word: &str) -> Result<(bool, Vec<u32>), Failure> {
+    let (scope, ranges) = target(word).map_err(Failure::usage)?;
+    let indices: Vec<u32> = ranges
+        .iter()
+        .flat_map(|(first, last)| *first..=*last)
+        .take(MOST)
+        .collect();
+    if indices.len() == MOST {
+        return Err(Failure::usage(format!(
+            "{word} names more than {MOST} MSRs"
+        )));
+    }
+    Ok((scope == Scope::Single, indices))
+}
+
+/// MSRs that one word may name here.
+const MOST: usize = 1 << 16;
+
+/// A number of the command line.
+fn number(text: &str) -> Result<u64, Failure> {
+    crate::msr::policy::number(text).map_err(|problem: Problem| Failure::usage(problem))
+}
+
+fn of_probe(error: ProbeError) -> Failure {
+    match error {
+        ProbeError::Open(_) | ProbeError::Vm(_) => Failure::host(error),
+        _ => Failure::internal(error),
+    }
+}
