@@ -7,6 +7,8 @@ mod common;
 mod host;
 #[path = "boot/linux.rs"]
 mod linux;
+#[path = "boot/log.rs"]
+mod log;
 #[path = "boot/payloads.rs"]
 mod payloads;
 #[path = "boot/refusals.rs"]
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         host::CASES,
         linux::CASES,
+        log::CASES,
         trouble::CASES,
         terminal::CASES,
     ];
