@@ -13,8 +13,8 @@ use crate::trace::Space;
 
 use super::rig::{Printed, Wires, seat};
 use super::{
-    CmosMemory, DebugExit, DebugExitMode, HostBridge, I8042, IsaBridge, Parcels, PmBlock, Port92,
-    PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
+    CmosMemory, DebugExit, DebugExitMode, FwCfg, FwCfgFacts, HostBridge, I8042, IsaBridge, Parcels,
+    PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -76,6 +76,14 @@ const ALL: &[Build] = &[
         case(&[], |_, _| {
             let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
             Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped)))
+        })
+    },
+    // The data port.
+    || {
+        case(&[0x511], |_, _| {
+            let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
+            let facts = FwCfgFacts::default();
+            Box::new(FwCfg::new(&facts, Dma::platform(ram)))
         })
     },
     // The data port; the status follows it.

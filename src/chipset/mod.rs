@@ -15,6 +15,7 @@
 )]
 
 mod debug_exit;
+mod fw_cfg;
 mod i440fx;
 mod i8042;
 mod lanes;
@@ -40,6 +41,7 @@ mod laws;
 mod rig;
 
 pub use debug_exit::{DebugExit, DebugExitMode};
+pub use fw_cfg::{FW_CFG_PORTS, FwCfg, FwCfgFacts, FwCfgRam};
 pub use i440fx::HostBridge;
 pub use i8042::I8042;
 pub use piix3_isa::IsaBridge;

@@ -7,7 +7,7 @@ use crate::boot::{
     LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
 use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
-use crate::chipset::{ConsoleOut, Parcels, SLP_TYP_S5, SerialInput};
+use crate::chipset::{ConsoleOut, FW_CFG_PORTS, Parcels, SLP_TYP_S5, SerialInput};
 use crate::mem::{GuestRam, MemError};
 use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
@@ -127,7 +127,8 @@ impl Board {
             messages: Arc::clone(vm.irqchip()) as _,
             lines,
         };
-        let mut devices = fit_out(&spec.equipment, &ram, ends)?;
+        let cpus = u16::try_from(spec.cpus).unwrap_or(u16::MAX);
+        let mut devices = fit_out(&spec.equipment, cpus, &ram, ends)?;
         let deadlines = Arc::clone(&plugs.deadlines);
         devices.bus.on_deadline(move |at| deadlines.arm(at));
         let port = BusPort {
@@ -331,6 +332,7 @@ fn platform(cpus: u32) -> Platform {
             gsi: layout::GSI_SERIAL,
         }],
         pvpanic: Some(layout::PVPANIC),
+        fw_cfg: Some((layout::FW_CFG, FW_CFG_PORTS)),
         pci: Pci {
             memory: layout::PCI_MEMORY,
             memory_64: Some(layout::PCI_MEMORY_64),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
 use crate::chipset::{
-    CmosMemory, ConsoleOut, DebugExit, HostBridge, I8042, IsaBridge, Parcels, PmBlock, Port92,
-    PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
+    CmosMemory, ConsoleOut, DebugExit, FwCfg, FwCfgFacts, FwCfgRam, HostBridge, I8042, IsaBridge,
+    Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
 };
 use crate::devices::Edu;
 use crate::dma::Dma;
@@ -93,13 +93,14 @@ impl Slots<'_> {
 /// Builds the devices every board has, and those that `equipment` asks for.
 pub(super) fn fit_out(
     equipment: &Equipment,
+    cpus: u16,
     ram: &GuestRam,
     ends: Ends,
 ) -> Result<Devices, FitError> {
     let (lines, clock) = (&ends.lines, &ends.clock);
     let gsi = |name, gsi: u8| lines.line(name, Some(gsi.into()));
     let mut bus = Bus::new();
-    let fixed: [Box<dyn Device>; 8] = [
+    let fixed: [Box<dyn Device>; 9] = [
         Box::new(Serial::new(
             gsi("serial", layout::GSI_SERIAL),
             ends.console,
@@ -118,6 +119,7 @@ pub(super) fn fit_out(
             gsi("i8042", layout::GSI_KEYBOARD),
             gsi("i8042", layout::GSI_MOUSE),
         )),
+        Box::new(FwCfg::new(&facts(cpus, ram), Dma::platform(ram.clone()))),
         // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
         Box::new(Postbox::new(Dma::platform(ram.clone()), ends.parcels)),
     ];
@@ -166,6 +168,17 @@ pub(super) fn fit_out(
     }
     let functions = slots.functions;
     Ok(Devices { bus, functions })
+}
+
+fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {
+    let regions = ram.regions().iter().map(|region| FwCfgRam {
+        base: region.base,
+        len: region.len,
+    });
+    FwCfgFacts {
+        cpus,
+        ram: regions.collect(),
+    }
 }
 
 fn cmos_memory(ram: &GuestRam) -> CmosMemory {

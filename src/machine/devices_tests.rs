@@ -69,7 +69,7 @@ fn rig() -> Rig {
         devices: vec![Extra::Edu { dma_bits: 28 }, Extra::Edu { dma_bits: 64 }],
         ..Equipment::default()
     };
-    let devices = fit_out(&equipment, &ram, ends).unwrap();
+    let devices = fit_out(&equipment, 1, &ram, ends).unwrap();
     Rig {
         port: BusPort {
             bus: Arc::new(devices.bus),
@@ -282,8 +282,8 @@ proptest! {
 
     #[test]
     fn reading_everything_twice_gives_the_same(steps in steps()) {
-        // The serial port's RBR, IIR and LSR; the keyboard's data; RTC register C.
-        const READ_SENSITIVE: [u64; 5] = [0x3f8, 0x3fa, 0x3fd, 0x60, 0x71];
+        // The serial port's RBR, IIR and LSR; the keyboard's data; RTC register C; fw_cfg's data.
+        const READ_SENSITIVE: [u64; 6] = [0x3f8, 0x3fa, 0x3fd, 0x60, 0x71, 0x511];
         let rig = rig();
         firmware::set_up(&rig.port);
         run(&rig, &steps);

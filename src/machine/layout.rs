@@ -25,6 +25,7 @@
 //! | 0xf4 - 0xf7 | debug exit | |
 //! | 0x3f8 - 0x3ff | serial port COM1 | 4 |
 //! | 0x505 | pvpanic | |
+//! | 0x510, 0x511, 0x514 - 0x51b | fw_cfg | |
 //! | 0x600 - 0x63f | PIIX4 power management | 9 |
 //! | 0xcf8, 0xcfc | PCI configuration | |
 //! | 0xcf9 | reset control | |
@@ -124,6 +125,9 @@ pub const RESET_VALUE: u8 = 0x06;
 pub const SERIAL: u16 = 0x3f8;
 /// pvpanic, as in QEMU's `pc`.
 pub const PVPANIC: u16 = 0x505;
+
+/// fw_cfg, as in QEMU's `pc`.
+pub const FW_CFG: u16 = 0x510;
 
 /// Keyboard.
 pub const GSI_KEYBOARD: u8 = 1;

@@ -138,7 +138,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
         lines: lines.clone(),
         messages: Arc::new(Nowhere),
     };
-    let devices = fit_out(equipment, &ram, ends)?;
+    let devices = fit_out(equipment, 1, &ram, ends)?;
     let port = BusPort {
         bus: Arc::new(devices.bus),
         sink: Arc::new(Nowhere),

@@ -66,6 +66,18 @@ pub(super) fn build(platform: &Platform) -> Sdt {
         );
     }
 
+    if let Some(ports) = platform.fw_cfg {
+        // QEMU docs/specs/fw_cfg.rst.
+        device(
+            &mut devices,
+            Path::new("FWCF"),
+            &"QEMU0002",
+            0,
+            &[ports],
+            None,
+        );
+    }
+
     let root = pci::build(platform, &platform.pci, devices);
     let mut aml = Scope::raw(Path::new("\\_SB_"), root);
     let slp_typ = platform.s5_slp_typ;

@@ -75,6 +75,8 @@ pub struct Platform {
     pub uarts: Vec<Uart>,
     /// The pvpanic port.
     pub pvpanic: Option<u16>,
+    /// fw_cfg's first port, and how many it has.
+    pub fw_cfg: Option<(u16, u8)>,
     /// The PCI bus.
     pub pci: Pci,
 }
@@ -183,6 +185,7 @@ mod tests {
                 gsi: 4,
             }],
             pvpanic: Some(0x505),
+            fw_cfg: Some((0x510, 12)),
             pci: Pci {
                 memory: Span {
                     start: 0xc000_0000,
