@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -30,6 +30,7 @@ use super::run::RunError;
 use super::signals;
 use super::spec::Rules;
 use super::stdin::{Stdin, Typed};
+use super::thrift;
 use super::timeline::{Step, Timeline};
 use super::verbs;
 use super::watch::Sighting;
@@ -272,6 +273,9 @@ impl Desk {
     }
 
     fn ticked(&mut self) {
+        // By the first tick the guest runs and all that starts it has been run.
+        static STARTED: Once = Once::new();
+        STARTED.call_once(thrift::drop_code);
         let now = Instant::now();
         if self.settle_until.is_some_and(|until| now >= until) {
             self.stop();

@@ -24,7 +24,6 @@ use super::postmortem::PostMortem;
 use super::report::{Counts, ExitTotals};
 use super::spec::{Rules, Spec};
 use super::terminal::{RawTerminal, TerminalError};
-use super::thrift;
 use super::timeline::{Mark, Step, Timeline};
 
 /// How long standard output may stand still before the end of a run gives up on it.
@@ -154,7 +153,6 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         Arc::clone(&timeline),
     )
     .map_err(host("make the run's timer"))?;
-    thrift::drop_code();
     let desk = desk.run(&to.control)?;
     timeline.mark(Step::End);
     let (board, console, mut outcome) = desk.into_parts();

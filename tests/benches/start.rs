@@ -24,7 +24,7 @@ fn measure(what: &str, report: &Path) -> Option<(f64, f64, u64)> {
             "-m",
             "128",
             "--timeout",
-            "20ms",
+            "500ms",
             "--json",
         ])
         .arg(report)
