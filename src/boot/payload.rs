@@ -52,6 +52,7 @@ static ALL: &[Payload] = payloads! {
     "guard", "overflows a stack into its guard page, and is caught on a separate stack", Ending::Status(0);
     "smp", "starts every CPU of the MADT by INIT and SIPI", Ending::Status(0);
     "msr", "reads and writes an MSR that does not exist; -a 0x10 names another", Ending::Status(0);
+    "msrops", "reads and writes MSRs from a table, for trapline msr matrix", Ending::Status(0);
     "ports", "touches ports and memory where nothing answers, at every width", Ending::Status(0);
     "flood", "prints 64 KiB in numbered lines", Ending::Status(0);
     "echo", "sends back what it receives, until a q", Ending::Status(0);

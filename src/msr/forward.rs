@@ -5,7 +5,7 @@
 //! (reserved bits, canonical addresses) is left to KVM; what it applies to the guest alone is here.
 
 use super::access::Cpu;
-use super::names::{Access, Forward, Msr};
+use super::names::{Access, Class, Forward, Msr};
 
 /// How an access is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +40,14 @@ fn gated(msr: &Msr, cpu: &dyn Cpu) -> bool {
 }
 
 /// How a read is to be done. An MSR without a row is asked of KVM, which most likely refuses.
-#[must_use]
-pub fn read(msr: Option<&Msr>, cpu: &dyn Cpu) -> Plan {
+pub fn read(msr: Option<&Msr>, cpu: &mut dyn Cpu) -> Plan {
     let Some(msr) = msr else {
         return Plan::Perform(0);
     };
     match (msr.row.access, msr.row.read) {
         (Access::WriteOnly | Access::HostOnly, _) => Plan::Fault,
         (_, Forward::Never) => Plan::Refuse,
-        _ if gated(msr, cpu) => Plan::Fault,
+        _ if gated(msr, cpu) || !machine_check(msr.index, cpu) => Plan::Fault,
         _ => Plan::Perform(0),
     }
 }
@@ -81,7 +80,13 @@ pub fn write(msr: Option<&Msr>, value: u64, cpu: &mut dyn Cpu) -> Plan {
     }
     let dropped = !(row.writable | row.reserved);
     if dropped == u64::MAX {
-        return Plan::Drop;
+        // KVM drops the host's writes of the others as it drops the guest's.
+        let hosts = row.class == Class::Feature;
+        return if hosts {
+            Plan::Drop
+        } else {
+            Plan::Perform(value)
+        };
     }
     let needs_old = dropped != 0 || row.fixed != 0 || row.lock.is_some();
     let old = if needs_old { cpu.get(msr.index) } else { None };
@@ -98,7 +103,6 @@ pub fn write(msr: Option<&Msr>, value: u64, cpu: &mut dyn Cpu) -> Plan {
 
 /// Rules that one register has and no column of the table says; whether the value passes.
 fn own_rule(msr: &Msr, value: u64, cpu: &mut dyn Cpu) -> bool {
-    let caps = |cpu: &mut dyn Cpu| cpu.get(MCG_CAP).unwrap_or(0);
     match msr.index {
         // SDM 3A, 11.12.5: from x2APIC only to disabled, and from disabled not to x2APIC.
         APIC_BASE => {
@@ -114,15 +118,22 @@ fn own_rule(msr: &Msr, value: u64, cpu: &mut dyn Cpu) -> bool {
             let old = cpu.get(EFER).unwrap_or(value);
             (old ^ value) & EFER_LME == 0 || cpu.control().0 & CR0_PG == 0
         }
-        // The control registers of machine check exist where IA32_MCG_CAP says so.
-        MCG_CTL => caps(cpu) & MCG_CTL_P != 0,
-        0x280..=0x29f => caps(cpu) & MCG_CMCI_P != 0,
         // APM 2, 9.3.2: a status other than zero needs HWCR.McStatusWrEn.
         0x400..=0x47f if msr.index & 3 == 1 && value != 0 => {
             cpu.get(HWCR).unwrap_or(0) & HWCR_MC_STATUS_WR_EN != 0
         }
-        _ => true,
+        index => machine_check(index, cpu),
     }
+}
+
+/// The control registers of machine check exist where IA32_MCG_CAP says so (SDM 3B, 16.3.1.1).
+fn machine_check(index: u32, cpu: &mut dyn Cpu) -> bool {
+    let needed = match index {
+        MCG_CTL => MCG_CTL_P,
+        0x280..=0x29f => MCG_CMCI_P,
+        _ => return true,
+    };
+    cpu.get(MCG_CAP).unwrap_or(0) & needed != 0
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use kvm_bindings::kvm_msr_entry;
 
+use crate::boot::{ImageError, LoadError};
+use crate::bus::AttachError;
 use crate::mem::{GuestRam, HugePages, MemError};
-use crate::vm::{OpenError, Vcpu, Vm, VmError, VmSpec, cpuid, open};
+use crate::msr::filter::DoesNotFit;
+use crate::vm::{FleetError, OpenError, Vcpu, Vm, VmError, VmSpec, cpuid, open};
 
 /// What kept a probe from asking.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,24 @@ pub enum ProbeError {
     /// KVM refused something.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The threads.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The doorbell's place on the bus.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The payload's image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The payload's way into memory.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The policy is more than a filter holds.
+    #[error(transparent)]
+    Filter(#[from] DoesNotFit),
+    /// The payload.
+    #[error("the payload :msrops does not do its work: {0}")]
+    Payload(String),
     /// A list of MSRs.
     #[error("cannot read the list of MSRs: {ioctl} failed")]
     List {

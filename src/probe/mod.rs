@@ -10,5 +10,9 @@
 )]
 
 mod fresh;
+mod ops;
+mod prober;
 
 pub use fresh::{Fresh, Lists, ProbeError, Value};
+pub use ops::{GuestOp, SACRIFICE, Seen};
+pub use prober::{ExitSeen, Lost, Outcome, Prober};

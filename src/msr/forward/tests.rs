@@ -50,8 +50,8 @@ fn what_the_guest_may_not_do_at_all_gets_gp() {
     let mut cpu = cpu(&[(0xce, 1)], &["ARCH_CAPABILITIES", "SPEC_CTRL"]);
     assert_eq!(try_write(0xce, 1, &mut cpu), Plan::Fault, "read-only");
     assert_eq!(try_write(0x9e, 0, &mut cpu), Plan::Fault, "the host's only");
-    assert_eq!(read(of(0x9e).as_ref(), &cpu), Plan::Fault);
-    assert_eq!(read(of(0x49).as_ref(), &cpu), Plan::Fault, "write-only");
+    assert_eq!(read(of(0x9e).as_ref(), &mut cpu), Plan::Fault);
+    assert_eq!(read(of(0x49).as_ref(), &mut cpu), Plan::Fault, "write-only");
     assert_eq!(try_write(0x49, 1, &mut cpu), Plan::Perform(1));
 }
 
@@ -61,7 +61,7 @@ fn a_cpuid_gate_that_the_host_may_pass_holds_for_the_guest() {
     let mut with = cpu(&[], &["RDPID"]);
     assert_eq!(try_write(0xc000_0103, 1, &mut without), Plan::Fault);
     assert_eq!(try_write(0xc000_0103, 1, &mut with), Plan::Perform(1));
-    assert_eq!(read(of(0x48).as_ref(), &without), Plan::Fault);
+    assert_eq!(read(of(0x48).as_ref(), &mut without), Plan::Fault);
     // KVM has MTRRs whatever CPUID says.
     assert_eq!(try_write(0x2ff, 6, &mut without), Plan::Perform(6));
 }
@@ -135,6 +135,7 @@ fn machine_check_registers_exist_where_mcg_cap_says() {
     let mut plain = cpu(&[(MCG_CAP, 10)], &[]);
     assert_eq!(try_write(0x17b, 0, &mut plain), Plan::Fault);
     assert_eq!(try_write(0x280, 0, &mut plain), Plan::Fault);
+    assert_eq!(read(of(0x17b).as_ref(), &mut plain), Plan::Fault);
     assert_eq!(try_write(0x401, 0, &mut plain), Plan::Perform(0));
     assert_eq!(try_write(0x401, 1, &mut plain), Plan::Fault);
     let mut full = cpu(&[(MCG_CAP, 10 | 1 << 8 | 1 << 10), (HWCR, 1 << 18)], &[]);
@@ -151,7 +152,7 @@ fn time_is_never_written_for_the_guest() {
     let mut cpu = cpu(&[], &[]);
     assert_eq!(try_write(0x10, 0, &mut cpu), Plan::Refuse);
     assert_eq!(try_write(0x3b, 0, &mut cpu), Plan::Refuse);
-    assert_eq!(read(of(0x10).as_ref(), &cpu), Plan::Perform(0));
+    assert_eq!(read(of(0x10).as_ref(), &mut cpu), Plan::Perform(0));
     assert_eq!(try_write(0x6e0, 5, &mut cpu), Plan::Perform(5));
 }
 

@@ -28,8 +28,8 @@ const BARRIERS: &[(u64, CpuidBit)] = &[(1, SPEC_CTRL), (1, AMD_IBPB), (1 << 7, S
 
 // SDM 4, table 2-2; APM 2, appendix A. What KVM does with each: Linux, arch/x86/kvm.
 rows! {
-    0x0 IA32_P5_MC_ADDR Intel Mce .inert() .drops(u64::MAX) .restore(rank::NEVER);
-    0x1 IA32_P5_MC_TYPE Intel Mce .inert() .drops(u64::MAX) .restore(rank::NEVER);
+    0x0 IA32_P5_MC_ADDR Intel Mce .inert() .ro() .restore(rank::NEVER);
+    0x1 IA32_P5_MC_TYPE Intel Mce .inert() .ro() .restore(rank::NEVER);
     0x6 IA32_MONITOR_FILTER_SIZE Intel Platform;
     0x10 IA32_TIME_STAMP_COUNTER Any Time .aka("TSC") .when(&[TSC]);
     0x17 IA32_PLATFORM_ID Intel LegacyZero .ro();
