@@ -22,10 +22,12 @@ pub(super) const SHARES_MAX: usize = LAST_SLOT - FIRST_SLOT - 1;
 /// The lab's kernel: quiet, a panic ends QEMU (with `-no-reboot`), KVM takes forced emulation,
 /// mitigations do not slow down a CPU that cannot be attacked, and what a lab has no use for is not
 /// waited for: cipher self-tests, a keyboard. The timer is not checked: on a busy machine emulated
-/// ticks come late, and the kernel would take that for a broken IO-APIC and panic.
+/// ticks come late, and the kernel would take that for a broken IO-APIC and panic. For the same reason its
+/// first measure of the TSC may be off by more than KVM tolerates, which then loses the guests' TSC
+/// offset, and their timers never fire.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check \
                             cryptomgr.notests i8042.nokbd i8042.noaux random.trust_cpu=on \
-                            kvm.force_emulation_prefix=1";
+                            kvm.force_emulation_prefix=1 kvm.tsc_tolerance_ppm=100000";
 
 /// How the lab's instructions are run, and which KVM module fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
