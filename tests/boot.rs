@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "boot/board.rs"]
+mod board;
 #[path = "boot/host.rs"]
 mod host;
 #[path = "boot/linux.rs"]
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         host::CASES,
         linux::CASES,
         log::CASES,
+        board::CASES,
         trouble::CASES,
         terminal::CASES,
     ];

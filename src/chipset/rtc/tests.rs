@@ -208,3 +208,57 @@ fn the_index_cannot_be_read_and_its_top_bit_is_not_part_of_it() {
     assert_eq!(read(&mut rig.rtc, 0, Width::Byte), 0xff);
     assert_eq!(rig.get(NMI_MASK | REG_D), VRT);
 }
+
+/// A clock that moves on whenever somebody looks, as the host's does.
+#[derive(Debug, Default)]
+struct Creeping(TestClock);
+
+impl Clock for Creeping {
+    fn now(&self) -> Ns {
+        self.0.advance(Ns(50));
+        self.0.now()
+    }
+
+    fn wall(&self) -> u64 {
+        self.0.advance(Ns(50));
+        self.0.wall()
+    }
+}
+
+/// Wakes the device as the bus does: the deadline is asked for after the time was taken.
+#[test]
+fn a_deadline_that_has_come_is_not_missed_while_the_clock_goes_on() {
+    for (enable, most) in [(AIE, 61 * SECOND), (UIE, SECOND), (PIE, SECOND / 1024 + 1)] {
+        let (wires, clock) = (Wires::new(), Arc::new(Creeping::default()));
+        let memory = CmosMemory {
+            below_4g: 1 << 30,
+            above_4g: 0,
+        };
+        let mut rtc = Rtc::new(wires.line(8), clock.clone(), memory);
+        for (index, byte) in [
+            (SECONDS_ALARM, 0),
+            (MINUTES_ALARM, 0xff),
+            (HOURS_ALARM, 0xff),
+            (REG_B, HOURS_24 | enable),
+        ] {
+            let both = u64::from(byte) << 8 | u64::from(index);
+            effects_of_write(&mut rtc, 0, Width::Word, both);
+        }
+        let start = clock.now();
+        let mut looks = 0;
+        while !wires.level(8) {
+            let now = clock.now();
+            assert!(
+                now.0 - start.0 <= most + 100_000,
+                "{enable:#x} came too late"
+            );
+            looks += 1;
+            assert!(looks < 10, "{enable:#x}: a deadline that is always due");
+            match rtc.deadline() {
+                Some(at) if at <= now => rtc.wake(&mut Effects::new()),
+                Some(at) => clock.0.advance(Ns(at.0 - now.0)),
+                None => panic!("{enable:#x} waits for nothing"),
+            }
+        }
+    }
+}
