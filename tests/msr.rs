@@ -1,10 +1,21 @@
 //! MSR accesses of a guest whose every access is known: answers, reasons, counts and RIPs, unfiltered,
 //! forwarded, and with the policy changed meanwhile.
 
-use trapline::msr::Reason;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use trapline::bus::{Bus, BusPort, Effect, EffectSink, HostClock};
+use trapline::mem::{Gpa, GuestRam, HugePages};
+use trapline::msr::filter::compile;
 use trapline::msr::names::{self, Forward, Vendor};
 use trapline::msr::policy::Policy;
-use trapline::probe::{GuestOp, Outcome, Prober, Seen};
+use trapline::msr::{
+    Cpu, Engine, MsrAccess, MsrAnswer, MsrHandler, MsrListener, MsrTally, Op, Reason,
+};
+use trapline::probe::{Cell, GuestOp, Outcome, Prober, Seen, matrix};
+use trapline::trace::Probe;
+use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
 
 fn policy(text: &str) -> Policy {
     Policy::parse(&[("test".into(), text.into())]).unwrap()
@@ -128,4 +139,180 @@ fn what_is_forwarded_comes_out_as_it_does_without_a_filter() {
         .filter(|s| matches!(s, Seen::Value(_)))
         .count();
     assert!(values > 300, "only {values} of {} are answered", ops.len());
+}
+
+#[test]
+fn the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous() {
+    // LSTAR, PLATFORM_INFO, POLL_CONTROL, one that nobody has, the TSC.
+    let indices = [0xc000_0082, 0xce, 0x4b56_4d05, 0xdead_beef, 0x10];
+    let found = matrix(&indices, 1, &policy(""), |_| {}).unwrap();
+    assert_eq!(found.skipped, [0x10]);
+    let [lstar, info, poll, none] = found.rows.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!((lstar.read, lstar.zero), (Cell::Value(0), Cell::Taken));
+    // All 64-bit kernels' addresses are there; how canonical is checked depends on the processor.
+    assert_eq!(lstar.bits.unwrap() & 0x7fff_ffff_ffff, 0x7fff_ffff_ffff);
+    assert_eq!(info.same, Cell::Fault(Some(Reason::Inval)));
+    assert_eq!(
+        (poll.ones, poll.bits),
+        (Cell::Fault(Some(Reason::Inval)), Some(1))
+    );
+    assert_eq!((none.host_read, none.bits), (Cell::Refused, Some(0)));
+    assert_eq!(none.read, Cell::Fault(Some(Reason::Unknown)));
+    // A policy of the guest shows too.
+    let denied = policy("[[rule]]\nmsr = 'LSTAR'\ndo = 'deny'\n");
+    let found = matrix(&[0xc000_0082], 1, &denied, |_| {}).unwrap();
+    assert_eq!(found.rows[0].read, Cell::Fault(Some(Reason::Filter)));
+}
+
+/// Accesses by vCPU, instruction and reason.
+type Came = BTreeMap<(u8, &'static str, u64, u32), u64>;
+
+struct Scribe {
+    engine: Engine,
+    came: Mutex<Came>,
+}
+
+impl MsrHandler for Scribe {
+    fn answer(&self, access: MsrAccess, cpu: &mut dyn Cpu) -> MsrAnswer {
+        let rip = cpu.rip().unwrap();
+        let key = (access.vcpu, access.op.verb(), rip, access.reason.bits());
+        *self.came.lock().unwrap().entry(key).or_default() += 1;
+        let answer = self.engine.answer(access, cpu);
+        if access.op == Op::Read {
+            assert!([1, 2].map(MsrAnswer::Value).contains(&answer), "{answer:?}");
+        }
+        answer
+    }
+}
+
+struct Ears(mpsc::SyncSender<(u8, VcpuEnd)>);
+
+impl EffectSink for Ears {
+    fn apply(&self, _: Effect) {}
+}
+
+impl VcpuNotice for Ears {
+    fn ended(&self, vcpu: u8, end: VcpuEnd) {
+        let _ = self.0.send((vcpu, end));
+    }
+}
+
+impl MsrListener for Ears {
+    fn line(&self, _: String) {}
+}
+
+const CODE: u64 = 0x1000;
+const ROUNDS: u32 = 5000;
+
+/// Real mode: ROUNDS times `rdmsr` of 0x666 and `wrmsr` of 0x667, then nothing.
+fn program() -> Vec<u8> {
+    let mut code = vec![0x66, 0xbe];
+    code.extend(ROUNDS.to_le_bytes());
+    code.extend([0x66, 0xb9, 0x66, 0x06, 0, 0, 0x0f, 0x32]); // mov ecx,0x666; rdmsr
+    code.extend([0x66, 0xb9, 0x67, 0x06, 0, 0, 0x0f, 0x30]); // mov ecx,0x667; wrmsr
+    code.extend([0x66, 0x4e, 0x75, 0xec]); // dec esi; jnz back
+    code.extend([0xeb, 0xfe]); // jmp here
+    code
+}
+const RDMSR: u64 = 6 + 6;
+const WRMSR: u64 = 6 + 8 + 6;
+
+#[test]
+fn counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes() {
+    let ram = GuestRam::new(2 << 20, HugePages::None).unwrap();
+    let spec = VmSpec {
+        vcpus: 4,
+        log_dirty: false,
+    };
+    let vm = Vm::new(open().unwrap(), &ram, spec).unwrap();
+    let mut vcpus = Vec::new();
+    for id in 0..4 {
+        let at = CODE + u64::from(id) * 0x1000;
+        ram.write(Gpa(at), &program()).unwrap();
+        let vcpu = vm.vcpu(id).unwrap();
+        let mut sregs = vcpu.sregs().unwrap();
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        vcpu.fd().set_sregs(&sregs).unwrap();
+        let mut regs = vcpu.regs().unwrap();
+        (regs.rip, regs.rsp, regs.rflags) = (at, 0x8000, 2);
+        vcpu.fd().set_regs(&regs).unwrap();
+        vcpu.fd()
+            .set_mp_state(kvm_bindings::kvm_mp_state { mp_state: 0 })
+            .unwrap();
+        vcpus.push(vcpu);
+    }
+    // The first is trapped by a filter; under the second KVM does not know the MSRs.
+    let emulated = "[[rule]]\nmsr = 0x666\ndo = 'emulate'\nvalue = 1\nread-only = true\n\
+                    [[rule]]\nmsr = 0x667\ndo = 'emulate'\n";
+    let asked = "[default]\nunknown = 'ignore'\n\
+                 [[rule]]\nmsr = 0x666\ndo = 'emulate'\nvalue = 2\naccess = 'r'\n";
+    let policies = [policy(emulated), policy(asked)];
+    let filters = policies
+        .each_ref()
+        .map(|policy| compile(policy.traps()).unwrap());
+    let (send, ends) = mpsc::sync_channel(16);
+    let ears = Arc::new(Ears(send));
+    let engine = Engine::new(
+        policies[0].clone(),
+        None,
+        4,
+        Arc::new(HostClock::new()),
+        Arc::clone(&ears) as _,
+    );
+    vm.set_msr_filter(&filters[0]).unwrap();
+    let scribe = Arc::new(Scribe {
+        engine,
+        came: Mutex::default(),
+    });
+    let port = BusPort {
+        bus: Arc::new(Bus::new()),
+        sink: Arc::clone(&ears) as _,
+    };
+    let fleet = Fleet::new(4);
+    let handler = Arc::clone(&scribe) as Arc<dyn MsrHandler>;
+    let notice = ears as Arc<dyn VcpuNotice>;
+    fleet
+        .start(vcpus, &port, &handler, &notice, |_| Probe::off())
+        .unwrap();
+    fleet.resume();
+    let all = |reads, writes| MsrTally {
+        reads,
+        writes,
+        refused: 0,
+    };
+    let sum = u64::from(ROUNDS) * 4;
+    let whole = BTreeMap::from([(0x666, all(sum, 0)), (0x667, all(0, sum))]);
+    let mut swaps = 0_usize;
+    while scribe.engine.tallies() != whole {
+        let ended = ends.recv_timeout(Duration::from_millis(20));
+        assert!(ended.is_err(), "{ended:?}");
+        assert!(
+            swaps < 2000,
+            "the guests do not come to their end: {:?}",
+            scribe.engine.tallies()
+        );
+        swaps += 1;
+        fleet.pause().unwrap();
+        vm.set_msr_filter(&filters[swaps % 2]).unwrap();
+        let policy = policies[swaps % 2].clone();
+        scribe.engine.swap(policy, None);
+        fleet.resume();
+    }
+    fleet.stop();
+    let came = scribe.came.lock().unwrap();
+    for vcpu in 0..4 {
+        for (verb, at) in [("rdmsr", RDMSR), ("wrmsr", WRMSR)] {
+            let rip = CODE + u64::from(vcpu) * 0x1000 + at;
+            let by = |bits| came.get(&(vcpu, verb, rip, bits)).copied().unwrap_or(0);
+            let (unknown, filter) = (by(Reason::Unknown.bits()), by(Reason::Filter.bits()));
+            assert_eq!(
+                unknown + filter,
+                u64::from(ROUNDS),
+                "vCPU {vcpu} {verb}: {came:x?}"
+            );
+        }
+    }
+    assert!(swaps > 0, "the policy was never changed meanwhile");
 }

@@ -10,9 +10,11 @@
 )]
 
 mod fresh;
+mod matrix;
 mod ops;
 mod prober;
 
 pub use fresh::{Fresh, Lists, ProbeError, Value};
+pub use matrix::{Cell, Matrix, Row, matrix, tier};
 pub use ops::{GuestOp, SACRIFICE, Seen};
 pub use prober::{ExitSeen, Lost, Outcome, Prober};

@@ -1,8 +1,10 @@
-//! `trapline msr list|get|set|explain`
+//! `trapline msr list|get|set|matrix|diff|explain`
 
 mod access;
+mod diff;
 mod explain;
 mod list;
+mod matrix;
 
 use std::process::ExitCode;
 
@@ -11,7 +13,7 @@ use crate::lab::{self, Command, Decision, Exit, Need, Options};
 use crate::msr::policy::{Problem, Scope, target};
 use crate::probe::ProbeError;
 
-/// List, read, write and explain MSRs
+/// List, read, write, try, compare and explain MSRs
 #[derive(Debug, clap::Args)]
 pub(super) struct Msr {
     #[command(subcommand)]
@@ -25,13 +27,15 @@ enum Verb {
     List(list::List),
     Get(access::Get),
     Set(access::Set),
+    Matrix(matrix::MatrixArgs),
+    Diff(diff::Diff),
     Explain(explain::Explain),
 }
 
 impl Msr {
     pub(super) fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
-        // What is explained is the same everywhere; the rest asks /dev/kvm.
-        if !matches!(self.verb, Verb::Explain(_))
+        // What is explained or compared is the same everywhere; the rest asks /dev/kvm.
+        if !matches!(self.verb, Verb::Explain(_) | Verb::Diff(_))
             && let Some(status) = self.elsewhere(global)?
         {
             return Ok(status.into());
@@ -40,6 +44,8 @@ impl Msr {
             Verb::List(list) => list.run(),
             Verb::Get(get) => get.run(),
             Verb::Set(set) => set.run(),
+            Verb::Matrix(matrix) => matrix.run(global.quiet),
+            Verb::Diff(diff) => diff.run(),
             Verb::Explain(explain) => explain.run(),
         }
         .map(ExitCode::from)
