@@ -185,3 +185,25 @@ fn the_doctors_screen_has_no_colours_in_a_pipe() {
     assert!(!out.stdout.contains(&0x1b));
     assert!(String::from_utf8(out.stdout).unwrap().lines().count() <= 30);
 }
+
+#[test]
+fn the_board_is_listed_without_kvm_and_without_a_kernel() {
+    let text = |line: &str| {
+        let output = trapline(line).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = text("boot --print-board --device edu -m 64");
+    assert!(table.contains("00:02.0     1234:11e8"), "{table}");
+    let json: serde_json::Value =
+        serde_json::from_str(&text("boot --print-board --json -")).unwrap();
+    assert_eq!(json["schema"], "trapline/board/1");
+    let items = json["items"].as_array().unwrap();
+    let of = |kind: &'static str| items.iter().filter(move |item| item["kind"] == kind);
+    // More come with the chipset's further functions.
+    assert!(of("function").count() >= 3);
+    assert!(of("line").any(|line| line["gsi"] == 9));
+
+    assert!(refused("boot --print-board --device ahci").contains("there are: edu"));
+    assert!(refused("boot --device edu,dma-mask=70").contains("12 to 64"));
+}

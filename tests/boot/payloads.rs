@@ -11,6 +11,7 @@ use super::{boot, command};
 
 pub(crate) const CASES: &[Case] = &[
     kvm("every_payload_ends_as_the_listing_says", documented),
+    kvm("edu_moves_bytes_and_interrupts_as_a_guest_asks", edu),
     kvm("a_guests_status_is_its_own_up_to_63", statuses),
     kvm("a_triple_fault_is_71_and_never_0", triple_fault),
     kvm("a_guest_that_spins_is_ended_by_the_time_limit", timeout),
@@ -42,6 +43,22 @@ fn documented() {
             boot([format!(":{}", payload.name)]).ends(status.into());
         }
     }
+}
+
+fn edu() {
+    let devices = ["--device", "edu", "--device", "edu,dma-mask=32"];
+    let run = boot([":pci"].iter().chain(&devices));
+    run.ends(0)
+        .prints("device 3 function 0: 0x1234 0x11e8 class 0xff00");
+    for what in ["liveness", "factorial", "DMA", "INTx", "MSI"] {
+        let works = format!("edu: {what} works");
+        assert_eq!(run.stdout.matches(&works).count(), 2, "{}", run.stdout);
+    }
+    // Its buffer is above what 12 bits reach, so its DMA goes astray, and the guest notices.
+    boot([":pci", "--device", "edu,dma-mask=12"])
+        .ends(1)
+        .prints("edu: DMA FAILS")
+        .prints("edu: MSI works");
 }
 
 fn statuses() {
