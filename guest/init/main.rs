@@ -59,6 +59,9 @@ fn main() {
         say!("init failed: {what}");
         end(INIT_FAILED);
     }));
+    // From now on what is typed waits for whoever reads it. Without, the kernel takes 64 KiB ahead of
+    // a slow reader and drops the rest. A console that is no serial port has no such lines.
+    let _ = sys::flow_control(io::stdout().as_fd());
     mounts::make();
     facts::print_kernel();
     let postbox = Postbox::find();

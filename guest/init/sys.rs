@@ -11,6 +11,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 const SYS_FINIT_MODULE: c_long = 313;
+const TCGETS: c_ulong = 0x5401;
+const TCSETS: c_ulong = 0x5402;
+const CBAUD: u32 = 0x100f;
+const CRTSCTS: u32 = 0x8000_0000;
 const TIOCSCTTY: c_ulong = 0x540e;
 const TIOCSWINSZ: c_ulong = 0x5414;
 const TCSBRK: c_ulong = 0x5409;
@@ -55,6 +59,17 @@ struct WindowSize {
     columns: u16,
     width: u16,
     height: u16,
+}
+
+/// `struct termios` of the kernel, which is shorter than the C library's.
+#[repr(C)]
+struct Termios {
+    input: u32,
+    output: u32,
+    control: u32,
+    local: u32,
+    line: u8,
+    characters: [u8; 19],
 }
 
 fn check(result: c_int) -> io::Result<()> {
@@ -117,6 +132,26 @@ pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, columns: u16, rows: u16)
     };
     // SAFETY: TIOCSWINSZ reads one struct winsize, which has this layout.
     check(unsafe { ioctl(terminal.as_raw_fd(), TIOCSWINSZ, &raw const size) })
+}
+
+/// Has a serial terminal raise and drop RTS as its buffer empties and fills (`stty crtscts`).
+///
+/// The buffer may be full already, and the driver tells the line only of changes. So the line is
+/// hung up first, with speed 0: when a speed comes back, the driver raises RTS only if there is room
+/// (`uart_set_termios`, drivers/tty/serial/serial_core.c).
+pub(crate) fn flow_control(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    let mut modes = MaybeUninit::<Termios>::zeroed();
+    // SAFETY: TCGETS fills one struct termios of the kernel, which has this layout.
+    check(unsafe { ioctl(terminal.as_raw_fd(), TCGETS, modes.as_mut_ptr()) })?;
+    // SAFETY: integers all the way, zeroed above and written by the kernel.
+    let mut modes = unsafe { modes.assume_init() };
+    let control = modes.control | CRTSCTS;
+    for control in [control & !CBAUD, control] {
+        modes.control = control;
+        // SAFETY: TCSETS reads one struct termios, which has this layout.
+        check(unsafe { ioctl(terminal.as_raw_fd(), TCSETS, &raw const modes) })?;
+    }
+    Ok(())
 }
 
 /// Waits until a terminal has sent what was written to it (`tcdrain`).

@@ -13,8 +13,8 @@ use crate::trace::Space;
 
 use super::rig::{Printed, Wires, seat};
 use super::{
-    CmosMemory, DebugExit, DebugExitMode, FwCfg, FwCfgFacts, HostBridge, I8042, IsaBridge, Parcels,
-    PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
+    CmosMemory, DebugExit, DebugExitMode, FwCfg, FwCfgFacts, HostBridge, HostInput, I8042,
+    IsaBridge, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -104,13 +104,14 @@ const ALL: &[Build] = &[
     },
     // RBR, IIR; LSR follows RBR.
     || {
-        case(&[0x3f8, 0x3fa, 0x3fd], |wires, _| {
-            let input = SerialInput::default();
+        case(&[0x3f8, 0x3fa, 0x3fd], |wires, clock| {
+            let input = HostInput::default();
             assert_eq!(input.push(b"typed before anything else"), 26);
             Box::new(Serial::new(
                 wires.line(4),
                 Box::new(Printed::default()),
                 input,
+                clock,
             ))
         })
     },

@@ -16,6 +16,7 @@
 
 mod debug_exit;
 mod fw_cfg;
+mod host_input;
 mod i440fx;
 mod i8042;
 mod lanes;
@@ -33,7 +34,7 @@ mod rtc;
 mod rtc_alarm;
 mod rtc_calendar;
 mod serial;
-mod serial_input;
+mod serial_pace;
 
 #[cfg(test)]
 mod laws;
@@ -42,6 +43,7 @@ mod rig;
 
 pub use debug_exit::{DebugExit, DebugExitMode};
 pub use fw_cfg::{FW_CFG_PORTS, FwCfg, FwCfgFacts, FwCfgRam};
+pub use host_input::HostInput;
 pub use i440fx::HostBridge;
 pub use i8042::I8042;
 pub use piix3_isa::IsaBridge;
@@ -52,4 +54,3 @@ pub use postbox::{Parcels, Postbox};
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, RTC_CENTURY, Rtc};
 pub use serial::{ConsoleOut, Serial};
-pub use serial_input::SerialInput;

@@ -5,27 +5,30 @@
 //! and a read acknowledges only the one it names, FCR switches and clears the FIFO.
 //!
 //! The receiver is filled only while the guest listens: with the received-data interrupt on, it does
-//! when RTS says so (or when it uses neither modem line); with that interrupt off, when it polls LSR
-//! over and over. Otherwise what a user pipes in would be thrown away by the FIFO clears of Linux's
-//! probe and first open, and by a driver that throttles with RTS.
+//! when RTS says so (or when it has not touched the modem lines), and then [`Pace`] says how fast;
+//! with that interrupt off, when it polls LSR over and over. Otherwise what a user pipes in would be
+//! thrown away by the FIFO clears of Linux's probe and first open, and by a driver that throttles
+//! with RTS.
 //!
 //! NOT MODELLED: line speed (bytes move at once), receiver trigger levels, line errors, changes of
 //! the modem lines, OUT2 as the gate of the interrupt. The receiver FIFO holds 64 bytes where a 16550A's holds 16.
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial as Core, Trigger};
 
 use crate::bus::{
-    Access, Answer, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window, state,
+    Access, Answer, Clock, Device, Effect, Effects, Line, Ns, ResetKind, StateError, Window, state,
 };
 use crate::trace::Space;
 
+use super::host_input::HostInput;
 use super::lanes;
-use super::serial_input::SerialInput;
+use super::serial_pace::Pace;
 
 /// COM1, on ISA interrupt 4.
 const BASE: u64 = 0x3f8;
@@ -54,7 +57,7 @@ const FIFO_ENABLE: u8 = 1 << 0;
 const RECEIVER_RESET: u8 = 1 << 1;
 /// LCR: offsets 0 and 1 are the divisor.
 const DLAB: u8 = 1 << 7;
-/// MCR: the modem lines a receiver answers with, and loopback.
+/// MCR: the modem lines, and loopback.
 const DTR: u8 = 1 << 0;
 const RTS: u8 = 1 << 1;
 const LOOP: u8 = 1 << 4;
@@ -117,6 +120,8 @@ struct Shell {
     polls: u8,
     /// The guest has sent a byte.
     spoke: bool,
+    /// The guest has raised RTS, so it means something when it drops it.
+    uses_rts: bool,
 }
 
 impl Shell {
@@ -143,13 +148,16 @@ struct State {
     holding_empty: bool,
     polls: u8,
     spoke: bool,
+    uses_rts: bool,
 }
 
 /// A 16550A on COM1.
 pub struct Serial {
     line: Line,
     out: Box<dyn ConsoleOut>,
-    input: SerialInput,
+    input: HostInput,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
 
     uart: Uart,
     shell: Shell,
@@ -166,13 +174,21 @@ impl fmt::Debug for Serial {
 }
 
 impl Serial {
-    /// A UART that prints to `out`, is fed from `input` and interrupts through `line`.
+    /// A UART that prints to `out`, is fed from `input` at the pace of `clock` and interrupts through
+    /// `line`.
     #[must_use]
-    pub fn new(line: Line, out: Box<dyn ConsoleOut>, input: SerialInput) -> Self {
+    pub fn new(
+        line: Line,
+        out: Box<dyn ConsoleOut>,
+        input: HostInput,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             line,
             out,
             input,
+            clock,
+            pace: Pace::default(),
             uart: Core::new(Quiet, Outbox::default()),
             shell: Shell::fresh(),
         }
@@ -204,29 +220,51 @@ impl Serial {
         }
     }
 
-    /// Bytes the receiver would take now.
+    fn takes_interrupts(&self) -> bool {
+        self.shell.ier & ERBFI != 0
+    }
+
+    /// Bytes the receiver would take now, but for the pace.
     fn appetite(&self) -> usize {
         let mcr = self.shell.mcr;
-        let listens = if self.shell.ier & ERBFI != 0 {
-            mcr & RTS != 0 || mcr & DTR == 0
-        } else {
+        let listens = if !self.takes_interrupts() {
             self.shell.polls >= POLLS
+        } else if self.shell.uses_rts {
+            mcr & RTS != 0
+        } else {
+            mcr & DTR == 0
         };
         if mcr & LOOP != 0 || !listens {
             0
-        } else if self.shell.fifos {
-            self.uart.fifo_capacity()
+        } else if !self.data_ready() {
+            if self.shell.fifos { FIFO } else { 1 }
+        } else if self.takes_interrupts() || !self.shell.fifos {
+            // An interrupt is asserted for what is there.
+            0
         } else {
-            usize::from(!self.data_ready())
+            self.uart.fifo_capacity()
+        }
+    }
+
+    /// When the receiver may be given what waits.
+    fn feeding_time(&self) -> Ns {
+        match self.takes_interrupts() {
+            true => self.pace.next(),
+            false => Ns(0),
         }
     }
 
     /// Moves waiting bytes into the receiver.
     fn feed(&mut self) {
-        if self.input.waiting() == 0 {
+        if self.input.waiting() == 0 || self.appetite() == 0 {
+            return;
+        }
+        let now = self.clock.now();
+        if now < self.feeding_time() {
             return;
         }
         let was = self.cause();
+        self.pace.filled(now);
         let mut bytes = [0; FIFO];
         let room = self.appetite();
         let Some(wanted) = bytes.get_mut(..room).filter(|w| !w.is_empty()) else {
@@ -258,6 +296,7 @@ impl Serial {
 
     fn read_byte(&mut self, offset: u8) -> u8 {
         let was = self.cause();
+        let held = self.data_ready();
         let value = match offset {
             IIR_FCR => {
                 if was == HOLDING_EMPTY {
@@ -267,6 +306,9 @@ impl Serial {
             }
             _ => self.uart.read(offset),
         };
+        if held && !self.data_ready() {
+            self.pace.drained(self.clock.now());
+        }
         self.shell.polls = match offset {
             LSR => self.shell.polls.saturating_add(1).min(POLLS),
             // A polling guest that found a byte still polls.
@@ -296,7 +338,10 @@ impl Serial {
                 self.shell.ier = value & IER_BITS;
             }
             IIR_FCR => self.control_fifo(value),
-            MCR => self.shell.mcr = value,
+            MCR => {
+                self.shell.mcr = value;
+                self.shell.uses_rts |= value & RTS != 0;
+            }
             _ => {}
         }
         // Neither the outbox nor the trigger can fail.
@@ -350,6 +395,7 @@ impl Device for Serial {
     fn reset(&mut self, _: ResetKind) {
         self.uart = Core::new(Quiet, Outbox::default());
         self.shell = Shell::fresh();
+        self.pace = Pace::default();
         self.line.set(false);
     }
 
@@ -367,6 +413,7 @@ impl Device for Serial {
             holding_empty: shell.holding_empty,
             polls: shell.polls,
             spoke: shell.spoke,
+            uses_rts: shell.uses_rts,
         })
     }
 
@@ -400,14 +447,15 @@ impl Device for Serial {
             holding_empty: loaded.holding_empty,
             polls: loaded.polls,
             spoke: loaded.spoke,
+            uses_rts: loaded.uses_rts,
         };
         self.line.restore(self.cause() != NO_INTERRUPT);
         Ok(())
     }
 
-    /// At once, when the host has pushed bytes that the receiver would take.
+    /// When bytes that the host has pushed and the receiver would take may reach it.
     fn deadline(&self) -> Option<Ns> {
-        (self.input.waiting() > 0 && self.appetite() > 0).then_some(Ns(0))
+        (self.input.waiting() > 0 && self.appetite() > 0).then(|| self.feeding_time())
     }
 
     fn wake(&mut self, _: &mut Effects) {

@@ -7,7 +7,7 @@ use crate::boot::{
     LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
 use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
-use crate::chipset::{ConsoleOut, FW_CFG_PORTS, Parcels, SLP_TYP_S5, SerialInput};
+use crate::chipset::{ConsoleOut, FW_CFG_PORTS, HostInput, Parcels, SLP_TYP_S5};
 use crate::mem::{GuestRam, MemError};
 use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
@@ -83,7 +83,7 @@ pub struct Board {
     fleet: Fleet,
     port: BusPort,
     clock: Arc<HostClock>,
-    input: SerialInput,
+    input: HostInput,
     msrs: Arc<Engine>,
     functions: Vec<FunctionUse>,
     entry: Entry,
@@ -118,7 +118,7 @@ impl Board {
         }
         let clock = plugs.clock;
         let lines = Lines::new(Arc::clone(vm.irqchip()) as _);
-        let input = SerialInput::default();
+        let input = HostInput::default();
         let ends = Ends {
             console: plugs.console,
             parcels: plugs.parcels,
@@ -241,7 +241,7 @@ impl Board {
 
     /// The way to the guest's serial port.
     #[must_use]
-    pub const fn input(&self) -> &SerialInput {
+    pub const fn input(&self) -> &HostInput {
         &self.input
     }
 

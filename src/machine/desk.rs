@@ -318,10 +318,14 @@ impl Desk {
     fn due(&self) {
         self.deadlines.fired();
         if self.standing == Standing::Running {
-            let now = self.board.clock().now();
-            if let Some(next) = self.board.port().bus.wake(now, &*self.board.port().sink) {
-                self.deadlines.arm(next);
-            }
+            self.wake_devices();
+        }
+    }
+
+    fn wake_devices(&self) {
+        let port = self.board.port();
+        if let Some(next) = port.bus.wake(self.board.clock().now(), &*port.sink) {
+            self.deadlines.arm(next);
         }
     }
 
@@ -329,10 +333,7 @@ impl Desk {
         let typed = self.stdin.pump(readable, self.board.input(), STDIN, ops);
         for typed in typed {
             match typed {
-                Typed::Bytes => {
-                    let port = self.board.port();
-                    port.bus.wake(self.board.clock().now(), &*port.sink);
-                }
+                Typed::Bytes => self.wake_devices(),
                 Typed::Leave => self.note(End::Signal {
                     number: libc::SIGINT,
                 }),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
 use crate::chipset::{
-    CmosMemory, ConsoleOut, DebugExit, FwCfg, FwCfgFacts, FwCfgRam, HostBridge, I8042, IsaBridge,
-    Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial, SerialInput,
+    CmosMemory, ConsoleOut, DebugExit, FwCfg, FwCfgFacts, FwCfgRam, HostBridge, HostInput, I8042,
+    IsaBridge, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial,
 };
 use crate::devices::Edu;
 use crate::dma::Dma;
@@ -24,7 +24,7 @@ pub(super) struct Ends {
     /// Takes the results the guest sends.
     pub(super) parcels: Box<dyn Parcels>,
     /// The way to the guest's serial port.
-    pub(super) input: SerialInput,
+    pub(super) input: HostInput,
     /// Guest time.
     pub(super) clock: Arc<dyn Clock>,
     /// Takes interrupts.
@@ -105,6 +105,7 @@ pub(super) fn fit_out(
             gsi("serial", layout::GSI_SERIAL),
             ends.console,
             ends.input,
+            Arc::clone(clock),
         )),
         Box::new(DebugExit::new(equipment.debug_exit)),
         Box::new(Port92::new()),

@@ -60,7 +60,7 @@ fn rig() -> Rig {
     let ends = Ends {
         console: Box::new(Nowhere::default()),
         parcels: Box::new(Nowhere::default()),
-        input: SerialInput::default(),
+        input: HostInput::default(),
         clock: clock.clone(),
         lines: lines.clone(),
         messages: Arc::new(Nowhere::default()),

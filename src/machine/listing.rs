@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::bus::{BusPort, Effect, EffectSink, GsiSink, HostClock, Lines, Msi, MsiSink};
-use crate::chipset::{ConsoleOut, Parcels, SerialInput};
+use crate::chipset::{ConsoleOut, HostInput, Parcels};
 use crate::mem::{GuestRam, HugePages};
 use crate::pci::{BarKind, FunctionUse};
 use crate::trace::{Bdf, Space};
@@ -133,7 +133,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
     let ends = Ends {
         console: Box::new(Nowhere),
         parcels: Box::new(Nowhere),
-        input: SerialInput::default(),
+        input: HostInput::default(),
         clock: Arc::new(HostClock::new()),
         lines: lines.clone(),
         messages: Arc::new(Nowhere),

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use event_manager::{EventOps, EventSet, Events};
 
-use crate::chipset::SerialInput;
+use crate::chipset::HostInput;
 
 use super::escape::{Action, Escape};
 
@@ -90,7 +90,7 @@ impl Stdin {
     pub(super) fn pump(
         &mut self,
         readable: bool,
-        port: &SerialInput,
+        port: &HostInput,
         data: u32,
         ops: &mut EventOps<'_>,
     ) -> Vec<Typed> {

@@ -1,16 +1,17 @@
-//! What the host types, on its way to the guest's UART.
+//! What the host sends into the guest, on its way to the device that takes it there.
 //!
-//! The wire is flow-controlled: bytes wait here, in a bounded queue, until the guest's FIFO has room
-//! and the guest listens. A producer that is refused is told when there is room again, so a paste of
-//! any length and a piped file arrive whole.
+//! The wire is flow-controlled: bytes wait here, in a bounded queue, until the device has room for
+//! them. A producer that is refused is told when there is room again, so a paste of any length and a
+//! piped file arrive whole.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes the queue holds.
-const CAPACITY: usize = 16 << 10;
+const CAPACITY: usize = 64 << 10;
 
 #[derive(Default)]
 struct Queue {
@@ -24,22 +25,24 @@ struct Inner {
     queue: Mutex<Queue>,
     /// Length of the queue, for the device to look at without its lock.
     waiting: AtomicUsize,
+    /// The producer has pushed its last.
+    closed: AtomicBool,
     on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// The host's end of the wire into the guest. Clones share one queue.
 #[derive(Clone, Default)]
-pub struct SerialInput(Arc<Inner>);
+pub struct HostInput(Arc<Inner>);
 
-impl fmt::Debug for SerialInput {
+impl fmt::Debug for HostInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SerialInput")
+        f.debug_struct("HostInput")
             .field("waiting", &self.waiting())
             .finish_non_exhaustive()
     }
 }
 
-impl SerialInput {
+impl HostInput {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,7 +53,9 @@ impl SerialInput {
     pub fn push(&self, bytes: &[u8]) -> usize {
         let mut queue = self.lock();
         let accepted = bytes.len().min(CAPACITY.saturating_sub(queue.bytes.len()));
-        queue.bytes.extend(bytes.iter().take(accepted));
+        queue
+            .bytes
+            .extend(bytes.get(..accepted).unwrap_or_default());
         queue.refused |= accepted < bytes.len();
         self.0.waiting.store(queue.bytes.len(), Ordering::Release);
         accepted
@@ -68,8 +73,20 @@ impl SerialInput {
         self.0.waiting.load(Ordering::Acquire)
     }
 
+    /// Says that nothing more will be pushed. A serial line has no way to pass that on.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the guest has taken all there will ever be.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        // In this order: what was pushed before the close is then seen.
+        self.0.closed.load(Ordering::Acquire) && self.waiting() == 0
+    }
+
     /// Has `notify` called once per refused push, when half the queue is free again. It is called
-    /// from the thread that made room, with the UART's lock held: it must not reach the bus (an
+    /// from the thread that made room, with the device's lock held: it must not reach the bus (an
     /// eventfd is right). Only the first call counts.
     pub fn on_room(&self, notify: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.on_room.set(Box::new(notify));
@@ -78,14 +95,13 @@ impl SerialInput {
     /// Fills the front of `bytes` and returns how many it got.
     pub(super) fn take(&self, bytes: &mut [u8]) -> usize {
         let mut queue = self.lock();
-        let mut taken = 0_usize;
-        for slot in bytes {
-            let Some(byte) = queue.bytes.pop_front() else {
-                break;
-            };
-            *slot = byte;
-            taken = taken.saturating_add(1);
+        let before = queue.bytes.len();
+        let mut rest = bytes;
+        // A deque reads as two slices, and never fails.
+        while let Ok(count @ 1..) = queue.bytes.read(rest) {
+            rest = rest.get_mut(count..).unwrap_or_default();
         }
+        let taken = before.saturating_sub(queue.bytes.len());
         self.0.waiting.store(queue.bytes.len(), Ordering::Release);
         let tell = queue.refused && queue.bytes.len() <= CAPACITY / 2;
         if tell {
@@ -105,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_refused_producer_is_told_once_when_half_the_queue_is_free() {
-        let input = SerialInput::default();
+        let input = HostInput::default();
         let told = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&told);
         input.on_room(move || {
@@ -119,5 +135,29 @@ mod tests {
         assert_eq!(input.take(&mut [0; 1]), 1);
         assert_eq!(input.take(&mut [0; 1]), 1);
         assert_eq!(told.load(Ordering::Relaxed), 1);
+    }
+    #[test]
+    fn the_end_is_seen_when_everything_is_taken() {
+        let input = HostInput::default();
+        assert!(!input.is_at_end());
+        assert_eq!(input.push(b"xy"), 2);
+        input.close();
+        assert!(!input.is_at_end());
+        assert_eq!(input.take(&mut [0; 8]), 2);
+        assert!(input.is_at_end());
+    }
+
+    #[test]
+    fn bytes_come_out_in_order_around_the_queues_end() {
+        let input = HostInput::default();
+        let sent: Vec<u8> = (0..251).cycle().take(3 * CAPACITY).collect();
+        let (mut pushed, mut got) = (0, Vec::<u8>::new());
+        while got.len() < sent.len() {
+            pushed += input.push(&sent[pushed..]);
+            let mut some = [0; 1000];
+            let count = input.take(&mut some);
+            got.extend(&some[..count]);
+        }
+        assert_eq!(got, sent);
     }
 }
