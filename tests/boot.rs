@@ -11,6 +11,8 @@ mod host;
 mod linux;
 #[path = "boot/log.rs"]
 mod log;
+#[path = "boot/msr.rs"]
+mod msr;
 #[path = "boot/payloads.rs"]
 mod payloads;
 #[path = "boot/refusals.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         host::CASES,
         linux::CASES,
         log::CASES,
+        msr::CASES,
         board::CASES,
         trouble::CASES,
         terminal::CASES,

@@ -18,7 +18,7 @@ use trapline::mem::{Gpa, GuestRam, HugePages};
 use trapline::msr::names::CpuidBit;
 use trapline::msr::policy::Policy;
 use trapline::msr::{Cpu, Engine, MsrAccess, MsrHandler, MsrListener, Op, Reason};
-use trapline::trace::{Event, Probe, Space};
+use trapline::trace::{Direction, Event, Probe, Space};
 use trapline::vm::{Step, Vcpu, Vm, VmSpec, open};
 
 const CODE: u64 = 0x1000;
@@ -82,6 +82,17 @@ fn engine() -> Engine {
     let policy = Policy::parse(&[("bench".into(), text.into())]).unwrap();
     let clock = Arc::new(HostClock::new());
     Engine::new(policy, None, 1, clock, Arc::new(Deaf))
+}
+
+/// A policy of as many ranges, and where each of them begins and ends.
+fn ten_thousand_rules() -> (Policy, Vec<u32>) {
+    let (mut text, mut starts) = (String::new(), Vec::new());
+    for n in 0..10_000_u32 {
+        let (first, last) = (n * 400_000, n * 400_000 + 200_000);
+        text += &format!("[[rule]]\nmsr = '{first}-{last}'\ndo = 'deny'\n");
+        starts.extend([first, last + 1]);
+    }
+    (Policy::parse(&[("bench".into(), text)]).unwrap(), starts)
 }
 
 /// A vCPU that no answer of this bench asks anything.
@@ -269,6 +280,23 @@ fn user_half(c: &mut Criterion) {
                 reason: Reason::Filter,
             };
             black_box(engine.answer(access, &mut Nobody))
+        });
+    });
+    let (policy, starts) = ten_thousand_rules();
+    // A number that is no constant to the compiler, and goes all over the ranges.
+    let next = |index: &mut u32| {
+        *index = index.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *index
+    };
+    group.bench_function("msr-lookup-10000", |b| {
+        let mut index = 1;
+        b.iter(|| black_box(policy.rules_for(next(&mut index), Direction::Read).next()));
+    });
+    group.bench_function("binary-search-10000", |b| {
+        let mut index = 1;
+        b.iter(|| {
+            let index = next(&mut index);
+            black_box(starts.partition_point(|start| *start <= index))
         });
     });
     group.bench_function("trace-off", |b| {
