@@ -65,7 +65,7 @@ const ALL: &[Build] = &[
         })
     },
     || case(&[], |_, _| Box::new(Port92::new())),
-    || case(&[], |_, _| Box::new(PostCode::new())),
+    || case(&[], |_, _| Box::new(PostCode::new(None))),
     || {
         case(&[], |wires, clock| {
             let pm = PmBlock::new(wires.line(9), clock);

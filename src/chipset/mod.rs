@@ -49,7 +49,7 @@ pub use i8042::I8042;
 pub use piix3_isa::IsaBridge;
 pub use piix4_pm::{PM_TIMER_HZ, PmBlock, PowerButton, SLP_TYP_S5};
 pub use port92::Port92;
-pub use post::PostCode;
+pub use post::{PostCode, PostTrail};
 pub use postbox::{Parcels, Postbox};
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, RTC_CENTURY, Rtc};

@@ -6,8 +6,8 @@ use crate::boot::acpi::{self, AcpiError, Pci, Platform, Uart};
 use crate::boot::{
     LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
-use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, ResetKind};
-use crate::chipset::{ConsoleOut, FW_CFG_PORTS, HostInput, Parcels, SLP_TYP_S5};
+use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, Ns, ResetKind};
+use crate::chipset::{ConsoleOut, FW_CFG_PORTS, HostInput, Parcels, PostTrail, SLP_TYP_S5};
 use crate::mem::{GuestRam, MemError};
 use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
@@ -86,6 +86,7 @@ pub struct Board {
     input: HostInput,
     msrs: Arc<Engine>,
     functions: Vec<FunctionUse>,
+    post_codes: Option<PostTrail>,
     entry: Entry,
     /// vCPUs and chips as they were before anything ran: what a reset goes back to.
     fresh: (Vec<VcpuState>, VmState),
@@ -157,6 +158,7 @@ impl Board {
             input,
             msrs,
             functions: devices.functions,
+            post_codes: devices.post_codes,
             fresh,
         })
     }
@@ -252,6 +254,12 @@ impl Board {
             Flat::Long { .. } => "linux",
             Flat::Protected { .. } => "pvh",
         }
+    }
+
+    /// POST codes, when they are kept: in order, and how many more there were.
+    #[must_use]
+    pub fn post_codes(&self) -> Option<(Vec<(Ns, u8)>, u64)> {
+        self.post_codes.as_ref().map(PostTrail::codes)
     }
 
     /// Its PCI functions, in the order of their addresses.

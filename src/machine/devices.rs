@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
 use crate::chipset::{
     CmosMemory, ConsoleOut, DebugExit, FwCfg, FwCfgFacts, FwCfgRam, HostBridge, HostInput, I8042,
-    IsaBridge, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial,
+    IsaBridge, Parcels, PmBlock, Port92, PostCode, PostTrail, Postbox, Pvpanic, Rtc, Serial,
 };
 use crate::devices::Edu;
 use crate::dma::Dma;
@@ -38,6 +38,8 @@ pub(super) struct Devices {
     pub(super) bus: Bus,
     /// PCI functions, in the order of their addresses.
     pub(super) functions: Vec<FunctionUse>,
+    /// POST codes, when they are kept.
+    pub(super) post_codes: Option<PostTrail>,
 }
 
 /// A board that cannot be fitted out.
@@ -99,6 +101,9 @@ pub(super) fn fit_out(
 ) -> Result<Devices, FitError> {
     let (lines, clock) = (&ends.lines, &ends.clock);
     let gsi = |name, gsi: u8| lines.line(name, Some(gsi.into()));
+    let post_codes = equipment
+        .post_codes
+        .then(|| PostTrail::new(Arc::clone(clock)));
     let mut bus = Bus::new();
     let fixed: [Box<dyn Device>; 9] = [
         Box::new(Serial::new(
@@ -109,7 +114,7 @@ pub(super) fn fit_out(
         )),
         Box::new(DebugExit::new(equipment.debug_exit)),
         Box::new(Port92::new()),
-        Box::new(PostCode::new()),
+        Box::new(PostCode::new(post_codes.clone())),
         Box::new(Pvpanic),
         Box::new(Rtc::new(
             gsi("rtc", layout::GSI_RTC),
@@ -168,7 +173,11 @@ pub(super) fn fit_out(
         }
     }
     let functions = slots.functions;
-    Ok(Devices { bus, functions })
+    Ok(Devices {
+        bus,
+        functions,
+        post_codes,
+    })
 }
 
 fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bus::HostClock;
+use crate::bus::{HostClock, Ns};
 use crate::chipset::Parcels;
 use crate::trace::{Event, Probe, Stream, StreamError, StreamSummary};
 use crate::vm::Fleet;
@@ -80,6 +80,8 @@ pub struct Finished {
     pub events: Option<Result<StreamSummary, StreamError>>,
     /// When its steps happened.
     pub timeline: Vec<Mark>,
+    /// POST codes with the guest's time, and how many more there were; when they were kept.
+    pub post_codes: Option<(Vec<(Ns, u8)>, u64)>,
     /// Memory at the end, with the guest's still mapped.
     pub memory: Option<Footprint>,
     /// The protocol the guest was entered by.
@@ -159,6 +161,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     let memory = Footprint::now();
     let (counts, protocol) = (counts(&board), board.protocol());
     let post_mortem = look_back(&board, &mut outcome, console.last_lines(), to.symbols);
+    let post_codes = board.post_codes();
     fleet.stop();
     drop(board);
     let console = console.finish(OUTPUT_PATIENCE);
@@ -175,6 +178,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         console,
         events,
         timeline,
+        post_codes,
         memory,
         counts,
         post_mortem,

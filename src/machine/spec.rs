@@ -38,6 +38,8 @@ pub struct Spec {
 pub struct Equipment {
     /// What a write to the debug exit does.
     pub debug_exit: DebugExitMode,
+    /// Whether POST codes are kept with their times.
+    pub post_codes: bool,
     /// PCI devices, from 00:02.0 on in this order.
     pub devices: Vec<Extra>,
     /// What becomes of MSR accesses.

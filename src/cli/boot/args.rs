@@ -79,6 +79,9 @@ pub(crate) struct BootArgs {
     /// Print the timeline of the run
     #[arg(long)]
     pub(crate) timing: bool,
+    /// Print the POST codes (port 0x80) of the run with the guest's time
+    #[arg(long)]
+    pub(crate) post_codes: bool,
     /// End the run with 72 after this long
     #[arg(long, value_name = "DUR")]
     pub(crate) timeout: Option<Span>,
@@ -213,6 +216,7 @@ impl BootArgs {
             events: self.events.or(below.events),
             json: self.json.or(below.json),
             timing: self.timing || below.timing,
+            post_codes: self.post_codes || below.post_codes,
             timeout: self.timeout.or(below.timeout),
             hang: self.hang.or(below.hang),
             on_oops: self.on_oops.or(below.on_oops),

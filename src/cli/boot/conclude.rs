@@ -1,6 +1,8 @@
 //! What is said of a run when it is over: to the user, and in the report.
 
 use crate::boot::Image;
+use std::time::Duration;
+
 use crate::machine::{Booted, Counts, Finished, MsrCount, Report, ReportError, ReportFile, timing};
 
 use super::args::BootArgs;
@@ -46,6 +48,15 @@ pub(super) fn conclude(
         Some(Err(error)) => {
             out::say(chain(error));
             status = Status::Internal as u8;
+        }
+    }
+    if let Some((codes, lost)) = &finished.post_codes {
+        for (at, code) in codes {
+            let ms = Duration::from_nanos(at.0).as_secs_f64() * 1e3;
+            out::say_lines(format_args!("POST {code:#04x} {ms:>16.3} ms\n"));
+        }
+        if *lost > 0 {
+            out::say(format_args!("{lost} more POST codes were not kept"));
         }
     }
     if args.timing {

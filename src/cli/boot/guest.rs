@@ -216,6 +216,7 @@ fn booted(spec: &Spec) -> Booted {
 pub(super) fn equipment(args: &BootArgs, debug_exit: DebugExitMode) -> Equipment {
     Equipment {
         debug_exit,
+        post_codes: args.post_codes,
         devices: args.device.iter().map(|device| device.0.clone()).collect(),
         ..Equipment::default()
     }
