@@ -6,6 +6,7 @@
 #include "acpi.h"
 #include "guest.h"
 
+#define POST_PORT 0x80
 #define CONFIG_ADDRESS 0xcf8
 #define CONFIG_DATA 0xcfc
 #define CONFIG_ENABLE 0x80000000
@@ -180,6 +181,8 @@ static int show(uint32_t function)
 {
     uint32_t id = config_read(function, 0);
 
+    /* As firmware does: the code says how far it came. */
+    out8(POST_PORT, (uint8_t)function);
     put_text("device ");
     put_decimal(function >> 3);
     put_text(" function ");

@@ -12,6 +12,7 @@ use super::{boot, command};
 pub(crate) const CASES: &[Case] = &[
     kvm("every_payload_ends_as_the_listing_says", documented),
     kvm("edu_moves_bytes_and_interrupts_as_a_guest_asks", edu),
+    kvm("post_codes_are_told_with_their_times", post_codes),
     kvm("a_guests_status_is_its_own_up_to_63", statuses),
     kvm("a_triple_fault_is_71_and_never_0", triple_fault),
     kvm("a_guest_that_spins_is_ended_by_the_time_limit", timeout),
@@ -59,6 +60,25 @@ fn edu() {
         .ends(1)
         .prints("edu: DMA FAILS")
         .prints("edu: MSI works");
+}
+
+fn post_codes() {
+    let run = boot([":pci", "--post-codes", "-q"]);
+    run.ends(0);
+    let said = run.stderr.lines();
+    let codes: Vec<(&str, f64)> = said
+        .filter_map(|line| {
+            line.strip_prefix("POST ")?
+                .trim_end_matches(" ms")
+                .split_once(' ')
+        })
+        .map(|(code, ms)| (code, ms.trim().parse().expect("milliseconds")))
+        .collect();
+    let found: Vec<&str> = codes.iter().map(|(code, _)| *code).collect();
+    // One for each function, device and function number in one byte.
+    assert!(found.starts_with(&["0x00", "0x08"]), "{}", run.stderr);
+    assert!(codes.is_sorted_by(|a, b| a.1 <= b.1), "{}", run.stderr);
+    assert!(!boot([":pci", "-q"]).stderr.contains("POST"));
 }
 
 fn statuses() {
