@@ -54,6 +54,8 @@ pub struct Job {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What to run.
     pub action: Action,
+    /// Its standard input comes through the postbox, and is not the console.
+    pub input: bool,
     /// Files and folders to send back afterwards; archive members begin with their number here.
     pub get: Vec<Vec<u8>>,
 }
@@ -111,6 +113,9 @@ impl Job {
                 }
             }
         }
+        if self.input {
+            record(&mut out, "input", b"");
+        }
         for path in &self.get {
             record(&mut out, "get", path);
         }
@@ -157,6 +162,7 @@ impl Job {
                 Action::Program(words) => words.push(value),
                 action => *action = Action::Program(vec![value]),
             },
+            b"input" => self.input = true,
             b"get" => self.get.push(value),
             other => return Err(JobError::Key(String::from_utf8_lossy(other).into_owned())),
         }

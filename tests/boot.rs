@@ -7,6 +7,8 @@ mod common;
 mod board;
 #[path = "boot/host.rs"]
 mod host;
+#[path = "boot/input.rs"]
+mod input;
 #[path = "boot/linux.rs"]
 mod linux;
 #[path = "boot/log.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         host::CASES,
         linux::CASES,
+        input::CASES,
         log::CASES,
         msr::CASES,
         board::CASES,

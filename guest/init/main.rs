@@ -8,6 +8,7 @@
 
 mod archive;
 mod facts;
+mod input;
 mod mounts;
 mod ports;
 mod postbox;

@@ -2,15 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread;
 
-use crate::job_abi::{Action, Job};
-use crate::{say, sys};
+use crate::job_abi::{Action, INIT_FAILED, Job};
+use crate::{end, input, say, sys};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const NOT_FOUND: u32 = 127;
@@ -33,9 +34,32 @@ pub(crate) fn run(job: &Job) -> Result<u32, String> {
     command.args(arguments);
     environment(&mut command, job);
     terminal(&mut command, job).map_err(|e| format!("cannot open the console: {e}"))?;
+    let input = job.input.then(|| piped_input(&mut command)).transpose();
+    let input = input.map_err(|e| format!("cannot make a pipe: {e}"))?;
     match command.spawn() {
-        Ok(child) => wait_for(child.id()),
+        Ok(child) => {
+            // It holds the end of the pipe that is the child's alone.
+            drop(command);
+            if let Some(input) = input {
+                thread::spawn(|| feed(input));
+            }
+            wait_for(child.id())
+        }
         Err(error) => Ok(refused(&program, &error)),
+    }
+}
+
+/// Gives the command a pipe for standard input, in place of the console.
+fn piped_input(command: &mut Command) -> io::Result<PipeWriter> {
+    let (theirs, ours) = io::pipe()?;
+    command.stdin(theirs);
+    Ok(ours)
+}
+
+fn feed(to: PipeWriter) {
+    if let Err(e) = input::copy(to) {
+        say!("standard input ends early: {e}");
+        end(INIT_FAILED);
     }
 }
 

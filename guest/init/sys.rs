@@ -186,9 +186,9 @@ pub(crate) fn wait_any() -> io::Result<Ended> {
 }
 
 /// Keeps memory from being paged out; the kernel may still move it to other frames.
-pub(crate) fn lock_memory(memory: &[u8]) -> io::Result<()> {
+pub(crate) fn lock_memory<T>(memory: &[T]) -> io::Result<()> {
     // SAFETY: a range this process has mapped; locking does not change its contents.
-    check(unsafe { mlock(memory.as_ptr().cast(), memory.len()) })
+    check(unsafe { mlock(memory.as_ptr().cast(), size_of_val(memory)) })
 }
 
 /// Lets this thread use `count` I/O ports from `from` on.

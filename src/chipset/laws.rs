@@ -75,7 +75,9 @@ const ALL: &[Build] = &[
     || {
         case(&[], |_, _| {
             let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
-            Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped)))
+            let input = HostInput::default();
+            assert_eq!(input.push(b"piped in"), 8);
+            Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped), input))
         })
     },
     // The data port.

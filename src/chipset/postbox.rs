@@ -1,5 +1,5 @@
 //! The postbox device; [`abi`] defines it. Hostile numbers are bounded before anything is allocated:
-//! a parcel is at most [`abi::MAX_PAGES`] pages.
+//! a parcel is at most [`abi::MAX_PAGES`] pages, a chunk of input [`abi::INPUT_BYTES`].
 
 use std::fmt;
 use std::io;
@@ -12,6 +12,7 @@ use crate::bus::{
 use crate::dma::{Dma, Iova};
 use crate::trace::Space;
 
+use super::host_input::HostInput;
 use super::postbox_abi as abi;
 
 /// Takes the parcels, in order; together they are one stream of bytes.
@@ -27,6 +28,7 @@ pub trait Parcels: Send {
 pub struct Postbox {
     memory: Dma,
     parcels: Box<dyn Parcels>,
+    input: HostInput,
 
     state: State,
 }
@@ -37,6 +39,20 @@ struct State {
     status: u32,
     /// The host refused a parcel: what it has is the stream's beginning, and must stay that.
     closed: bool,
+    /// The input the guest has asked for.
+    chunk: Vec<u8>,
+    /// How many words of it the guest has read.
+    words_read: usize,
+}
+
+/// Words that stand before the bytes of a chunk: their number and their checksum.
+const CHUNK_HEAD: usize = 3;
+/// Words of the longest chunk.
+const CHUNK_WORDS: usize = CHUNK_HEAD + abi::INPUT_BYTES / 4;
+
+const fn low_half(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// What a descriptor says, checked.
@@ -85,13 +101,46 @@ impl Descriptor {
 }
 
 impl Postbox {
-    /// A postbox that reads `memory`, which is [`Dma::platform`], and hands on to `parcels`.
+    /// A postbox that reads `memory`, which is [`Dma::platform`], hands on to `parcels` and has `input`
+    /// for the guest.
     #[must_use]
-    pub fn new(memory: Dma, parcels: Box<dyn Parcels>) -> Self {
+    pub fn new(memory: Dma, parcels: Box<dyn Parcels>, input: HostInput) -> Self {
         Self {
             memory,
             parcels,
+            input,
             state: State::default(),
+        }
+    }
+
+    /// Makes a chunk of what waits.
+    fn next_chunk(&mut self) {
+        let mut chunk = vec![0; abi::INPUT_BYTES];
+        let count = self.input.take(&mut chunk);
+        chunk.truncate(count);
+        self.state.chunk = chunk;
+        self.state.words_read = 0;
+    }
+
+    /// The next word of the chunk; zeros after its end.
+    fn chunk_word(&mut self) -> u32 {
+        let chunk = &self.state.chunk;
+        let at = self.state.words_read;
+        self.state.words_read = at.saturating_add(1).min(CHUNK_WORDS);
+        match at {
+            0 if chunk.is_empty() && self.input.is_at_end() => abi::INPUT_END,
+            0 => u32::try_from(chunk.len()).unwrap_or(0),
+            1 => low_half(abi::checksum(chunk)),
+            2 => low_half(abi::checksum(chunk) >> 32),
+            _ => {
+                let word = at.saturating_sub(CHUNK_HEAD);
+                let mut padded = [0; 4];
+                let bytes = chunk.chunks(padded.len()).nth(word).unwrap_or_default();
+                for (to, from) in padded.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                u32::from_le_bytes(padded)
+            }
         }
     }
 
@@ -142,6 +191,7 @@ impl Device for Postbox {
         }
         let value = match u16::try_from(at.offset) {
             Ok(abi::REG_SIGNATURE) => abi::SIGNATURE,
+            Ok(abi::REG_INPUT) => self.chunk_word(),
             Ok(abi::REG_PARCEL) => self.state.status,
             Ok(abi::REG_VERSION) => abi::VERSION,
             _ => return Err(Refusal::NoSuchRegister),
@@ -162,6 +212,11 @@ impl Device for Postbox {
                 }
             }
             Ok(abi::REG_PARCEL) => self.state.status = self.take(value),
+            Ok(abi::REG_INPUT_CONTROL) => match value {
+                abi::INPUT_NEXT => self.next_chunk(),
+                abi::INPUT_AGAIN => self.state.words_read = 0,
+                _ => {}
+            },
             _ => return Err(Refusal::NoSuchRegister),
         }
         Ok(())
@@ -181,6 +236,11 @@ impl Device for Postbox {
             self.label(),
             loaded.status <= abi::STATUS_REFUSED,
             "a status it never gives",
+        )?;
+        state::check(
+            self.label(),
+            loaded.chunk.len() <= abi::INPUT_BYTES && loaded.words_read <= CHUNK_WORDS,
+            "a chunk of input longer than any",
         )?;
         self.state = loaded;
         Ok(())
@@ -213,6 +273,7 @@ mod tests {
     struct Rig {
         ram: GuestRam,
         disk: Disk,
+        input: HostInput,
         device: Postbox,
     }
 
@@ -222,8 +283,15 @@ mod tests {
         fn new(space: usize) -> Self {
             let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
             let disk = Disk(Arc::default(), space);
-            let device = Postbox::new(Dma::platform(ram.clone()), Box::new(disk.clone()));
-            Self { ram, disk, device }
+            let input = HostInput::default();
+            let memory = Dma::platform(ram.clone());
+            let device = Postbox::new(memory, Box::new(disk.clone()), input.clone());
+            Self {
+                ram,
+                disk,
+                input,
+                device,
+            }
         }
 
         /// Puts `bytes` into scattered pages and writes a descriptor with `fields` replaced.
@@ -258,6 +326,34 @@ mod tests {
             self.post(DESCRIPTOR)
         }
 
+        fn ask(&mut self, what: u32) {
+            let at = abi::REG_INPUT_CONTROL.into();
+            effects_of_write(&mut self.device, at, Width::Dword, what.into());
+        }
+
+        fn word(&mut self) -> u32 {
+            let word = read(&mut self.device, abi::REG_INPUT.into(), Width::Dword);
+            u32::try_from(word).unwrap()
+        }
+
+        /// The chunk, as init reads it; none at the end.
+        fn chunk(&mut self) -> Option<Vec<u8>> {
+            let [count, low, high] = [(); 3].map(|()| self.word());
+            if count == abi::INPUT_END {
+                return None;
+            }
+            let count = count as usize;
+            let words = (0..count.div_ceil(4)).flat_map(|_| self.word().to_le_bytes());
+            let mut bytes: Vec<u8> = words.collect();
+            assert!(bytes[count..].iter().all(|pad| *pad == 0));
+            bytes.truncate(count);
+            assert_eq!(
+                abi::checksum(&bytes),
+                u64::from(high) << 32 | u64::from(low)
+            );
+            Some(bytes)
+        }
+
         fn kept(&self) -> Vec<u8> {
             self.disk.0.lock().unwrap().clone()
         }
@@ -270,7 +366,7 @@ mod tests {
             read(&mut rig.device, 0, Width::Dword).to_le_bytes()[..4],
             *b"TRAP"
         );
-        assert_eq!(read(&mut rig.device, 12, Width::Dword), 1);
+        assert_eq!(read(&mut rig.device, 12, Width::Dword), 2);
         let mut write = |value| effects_of_write(&mut rig.device, 4, Width::Dword, value);
         assert_eq!(write(1), [Effect::Milestone("init")]);
         assert_eq!(write(77), []);
@@ -315,6 +411,44 @@ mod tests {
         assert_eq!(rig.post(256), abi::STATUS_NOT_RAM);
         assert_eq!(rig.post(u32::MAX), abi::STATUS_NOT_RAM);
         assert_eq!(rig.kept(), b"");
+    }
+
+    #[test]
+    fn input_arrives_in_order_to_its_end() {
+        let mut rig = Rig::new(0);
+        let sent: Vec<u8> = (0..50_001_u32).map(|i| (i % 253) as u8).collect();
+        assert_eq!(rig.input.push(&sent), sent.len());
+        rig.input.close();
+        let mut got = Vec::new();
+        rig.ask(abi::INPUT_NEXT);
+        while let Some(bytes) = rig.chunk() {
+            assert!(!bytes.is_empty(), "an end that is not told");
+            got.extend(bytes);
+            rig.ask(abi::INPUT_NEXT);
+        }
+        assert_eq!(got, sent);
+        rig.ask(abi::INPUT_NEXT);
+        assert_eq!(rig.chunk(), None, "and there it stays");
+    }
+
+    #[test]
+    fn a_chunk_can_be_read_again_until_the_next_is_asked_for() {
+        let mut rig = Rig::new(0);
+        rig.ask(abi::INPUT_NEXT);
+        assert_eq!(rig.chunk().unwrap(), b"", "nothing yet, and no end");
+        assert_eq!(rig.input.push(b"first"), 5);
+        rig.ask(abi::INPUT_NEXT);
+        assert_eq!(rig.input.push(b"second"), 6);
+        rig.word();
+        rig.ask(abi::INPUT_AGAIN);
+        assert_eq!(rig.chunk().unwrap(), b"first");
+        let state = rig.device.save();
+        rig.device.load(&state).unwrap();
+        rig.ask(abi::INPUT_AGAIN);
+        assert_eq!(rig.chunk().unwrap(), b"first");
+        rig.ask(abi::INPUT_NEXT);
+        assert_eq!(rig.chunk().unwrap(), b"second");
+        assert_eq!(rig.word(), 0, "after its end");
     }
 
     /// A later, smaller parcel that would fit would leave a hole in the stream.

@@ -84,6 +84,7 @@ pub struct Board {
     port: BusPort,
     clock: Arc<HostClock>,
     input: HostInput,
+    piped: HostInput,
     msrs: Arc<Engine>,
     functions: Vec<FunctionUse>,
     post_codes: Option<PostTrail>,
@@ -119,11 +120,12 @@ impl Board {
         }
         let clock = plugs.clock;
         let lines = Lines::new(Arc::clone(vm.irqchip()) as _);
-        let input = HostInput::default();
+        let (input, piped) = (HostInput::default(), HostInput::default());
         let ends = Ends {
             console: plugs.console,
             parcels: plugs.parcels,
             input: input.clone(),
+            piped: piped.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             messages: Arc::clone(vm.irqchip()) as _,
             lines,
@@ -156,6 +158,7 @@ impl Board {
             port,
             clock,
             input,
+            piped,
             msrs,
             functions: devices.functions,
             post_codes: devices.post_codes,
@@ -245,6 +248,12 @@ impl Board {
     #[must_use]
     pub const fn input(&self) -> &HostInput {
         &self.input
+    }
+
+    /// The way to the command that the built-in init runs.
+    #[must_use]
+    pub const fn piped(&self) -> &HostInput {
+        &self.piped
     }
 
     /// The protocol the guest was entered by.

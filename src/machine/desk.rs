@@ -11,6 +11,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::boot::job::INIT_FAILED;
 use crate::bus::{Clock, Effect};
+use crate::chipset::HostInput;
 use crate::msr::policy::Policy;
 use crate::vm::{FleetError, VcpuEnd};
 
@@ -28,7 +29,7 @@ use super::printk::Level;
 use super::pulse::Pulse;
 use super::run::RunError;
 use super::signals;
-use super::spec::Rules;
+use super::spec::{Input, Rules};
 use super::stdin::{Stdin, Typed};
 use super::thrift;
 use super::timeline::{Step, Timeline};
@@ -79,6 +80,8 @@ pub struct Desk {
     started: Instant,
     settle_until: Option<Instant>,
     stdin: Stdin,
+    /// Where what it reads goes.
+    input: HostInput,
     tick: TimerFd,
     say: Box<dyn Fn(&str)>,
     pulse: Option<Pulse>,
@@ -103,12 +106,17 @@ impl Desk {
         tick.reset(TICK, Some(TICK))
             .map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         let outcome = Outcome::new(rules.on_oops, rules.on_reboot);
-        let stdin = Stdin::new(rules.input, Escape::new(rules.escape));
+        let wanted = rules.input != Input::Nowhere;
+        let stdin = Stdin::new(wanted, Escape::new(rules.escape));
+        let input = match rules.input {
+            Input::Command => board.piped().clone(),
+            Input::Console | Input::Nowhere => board.input().clone(),
+        };
         let pulse = rules
             .hang
             .map(|patience| Pulse::new(patience, Duration::ZERO));
         let room = Arc::clone(&post);
-        board.input().on_room(move || room.put(Notice::InputRoom));
+        input.on_room(move || room.put(Notice::InputRoom));
         Ok(Self {
             board,
             post,
@@ -120,6 +128,7 @@ impl Desk {
             started: Instant::now(),
             settle_until: None,
             stdin,
+            input,
             tick,
             say,
             pulse,
@@ -330,7 +339,7 @@ impl Desk {
     }
 
     fn pump(&mut self, readable: bool, ops: &mut EventOps<'_>) {
-        let typed = self.stdin.pump(readable, self.board.input(), STDIN, ops);
+        let typed = self.stdin.pump(readable, &self.input, STDIN, ops);
         for typed in typed {
             match typed {
                 Typed::Bytes => self.wake_devices(),

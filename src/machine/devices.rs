@@ -25,6 +25,8 @@ pub(super) struct Ends {
     pub(super) parcels: Box<dyn Parcels>,
     /// The way to the guest's serial port.
     pub(super) input: HostInput,
+    /// The way to the command that init runs.
+    pub(super) piped: HostInput,
     /// Guest time.
     pub(super) clock: Arc<dyn Clock>,
     /// Takes interrupts.
@@ -127,7 +129,11 @@ pub(super) fn fit_out(
         )),
         Box::new(FwCfg::new(&facts(cpus, ram), Dma::platform(ram.clone()))),
         // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
-        Box::new(Postbox::new(Dma::platform(ram.clone()), ends.parcels)),
+        Box::new(Postbox::new(
+            Dma::platform(ram.clone()),
+            ends.parcels,
+            ends.piped,
+        )),
     ];
     for device in fixed {
         bus.attach(device)?;

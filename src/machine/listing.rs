@@ -134,6 +134,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
         console: Box::new(Nowhere),
         parcels: Box::new(Nowhere),
         input: HostInput::default(),
+        piped: HostInput::default(),
         clock: Arc::new(HostClock::new()),
         lines: lines.clone(),
         messages: Arc::new(Nowhere),

@@ -61,7 +61,7 @@ pub use report::{
     Booted, ConsoleReport, Counts, ExitTotals, MsrCount, Report, ReportError, ReportFile,
 };
 pub use run::{Connections, Finished, RunError, run};
-pub use spec::{Equipment, Extra, Rules, Spec};
+pub use spec::{Equipment, Extra, Input, Rules, Spec};
 pub use terminal::{RawTerminal, TerminalError, restore as restore_terminal};
 pub use timeline::{Mark, Step, Timeline, timing};
 pub use walk::{Found, Paging, Physical, Walk, WalkStep};

@@ -71,6 +71,17 @@ pub struct Rules {
     pub interactive: bool,
     /// The key that starts an escape sequence.
     pub escape: EscapeKey,
-    /// Whether standard input goes to the guest.
-    pub input: bool,
+    /// Where standard input goes.
+    pub input: Input,
+}
+
+/// Where standard input goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// It is not read.
+    Nowhere,
+    /// To the serial port, as what is typed at the guest's console.
+    Console,
+    /// Through the postbox to the command that the built-in init runs: byte by byte, with its end.
+    Command,
 }

@@ -1,4 +1,4 @@
-//! Standard input on its way to the serial port.
+//! Standard input on its way into the guest.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -23,7 +23,7 @@ enum Wait {
 /// What the read led to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Typed {
-    /// Bytes may have reached the serial port.
+    /// Bytes may have reached the port.
     Bytes,
     /// The escape sequence that leaves.
     Leave,
@@ -106,6 +106,9 @@ impl Stdin {
                     self.unregister(data, ops);
                     return typed;
                 }
+            }
+            if self.wait == Wait::Never {
+                port.close();
             }
             if self.wait == Wait::Never || !readable {
                 self.register(data, ops);

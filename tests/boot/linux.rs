@@ -257,14 +257,14 @@ pub(crate) fn lines(count: usize) -> String {
     text
 }
 
-pub(crate) fn sum_of(text: &str) -> String {
+pub(crate) fn sum_of(bytes: impl AsRef<[u8]>) -> String {
     let mut sum = Command::new("sha256sum")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("coreutils");
     let mut stdin = sum.stdin.take().expect("piped");
-    stdin.write_all(text.as_bytes()).expect("taken");
+    stdin.write_all(bytes.as_ref()).expect("taken");
     drop(stdin);
     let output = sum.wait_with_output().expect("ends");
     let text = String::from_utf8(output.stdout).expect("text");

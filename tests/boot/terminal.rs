@@ -78,21 +78,20 @@ fn through_the_lab() {
     at_a_prompt("lab", converse);
 }
 
-/// To a program that takes every byte, and to one that reads lines and is slow to begin.
+/// To a program that takes every byte and is slow to begin, of more than the 68 KiB that Linux takes
+/// ahead of who reads; and to one that reads lines, which are echoed.
 fn paste() {
-    let text = lines(1024);
-    let sum = sum_of(&text);
     at_a_prompt("here", |screen| {
-        screen.type_in("stty raw -echo; echo $((6*7))-raw; head -c 65536 | sha256sum; stty sane\r");
+        let text = lines(1280);
+        screen.type_in("stty raw -echo; echo $((6*7))-raw; sleep 3; head -c 81920 | sha256sum\r");
         screen.wait_for("42-raw")?;
         screen.type_in(&text);
-        screen.wait_for(&sum)?;
-        screen.type_in("\r");
-        screen.wait_for("# ")?;
-        screen.type_in("echo $((6*7))-lines; sleep 3; head -c 65536 | sha256sum\r");
-        screen.wait_for("42-lines")?;
+        screen.wait_for(&sum_of(&text))?;
+        let text = lines(256);
+        screen.type_in("stty sane crtscts; echo $((3*7))-lines; head -c 16384 | sha256sum\r");
+        screen.wait_for("21-lines")?;
         screen.type_in(&text);
-        screen.wait_for(&sum)?;
+        screen.wait_for(&sum_of(&text))?;
         screen.type_in("exit\r");
         ends(screen, 0)
     });

@@ -81,6 +81,7 @@ fn a_job_survives_the_way_into_the_guest() {
         }),
         environment: vec![(b"A".to_vec(), b"x\ny=\0\xff".to_vec())],
         action: Action::Program(vec![b"".to_vec(), b"two\nlines 3\n".to_vec(), vec![0xff]]),
+        input: true,
         get: vec![b"/tmp/a b".to_vec()],
     };
     let bytes = job.encode();

@@ -6,7 +6,7 @@ use crate::boot::payload::{self, Payload};
 use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
-use crate::machine::{Booted, Equipment, Spec};
+use crate::machine::{Booted, Equipment, Input, Spec};
 use crate::msr::policy::Policy;
 
 use super::args::BootArgs;
@@ -32,6 +32,8 @@ pub(super) struct Guest {
     pub(super) names: NameFiles,
     /// Whether a person sits at its console.
     pub(super) interactive: bool,
+    /// Where standard input goes.
+    pub(super) input: Input,
     pub(super) parcels: Spool,
 }
 
@@ -90,6 +92,7 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
         names: NameFiles::default(),
         origin,
         interactive: false,
+        input: Input::Console,
         parcels: Spool::default(),
     })
 }
@@ -124,6 +127,13 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         .map(|v| format!(" ({v})"))
         .unwrap_or_default();
     let origin = format!("kernel {}{version}{from}", kernel.name);
+    let cmdline = match (&args.cmdline, &args.append) {
+        (Some(whole), None) => whole.clone(),
+        (Some(whole), Some(more)) => format!("{whole} {more}"),
+        (None, Some(more)) => format!("{CMDLINE} {more}"),
+        (None, None) => CMDLINE.into(),
+    };
+    let input = inside::input(args, &cmdline);
     let (initrd, debug_exit, parcels) = match &args.initrd {
         Some(path) => {
             let initrd = Initrd::open(path).map_err(|source| {
@@ -137,7 +147,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         None => {
             let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;
             (
-                inside::initramfs(args, &kernel, quiet)?,
+                inside::initramfs(args, &kernel, input, quiet)?,
                 DebugExitMode::Report,
                 parcels,
             )
@@ -148,12 +158,6 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         system_map: kernel.system_map.clone(),
         vmlinux: kernel.vmlinux.clone(),
         image: Some(kernel.image.clone()),
-    };
-    let cmdline = match (&args.cmdline, &args.append) {
-        (Some(whole), None) => whole.clone(),
-        (Some(whole), Some(more)) => format!("{whole} {more}"),
-        (None, Some(more)) => format!("{CMDLINE} {more}"),
-        (None, None) => CMDLINE.into(),
     };
     let spec = Spec {
         title: kernel.name,
@@ -171,6 +175,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
         names,
         origin,
         interactive,
+        input,
         parcels,
     })
 }

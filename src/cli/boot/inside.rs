@@ -3,12 +3,14 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use rustix::termios::tcgetwinsize;
+use rustix::stdio::stdin;
+use rustix::termios::{isatty, tcgetwinsize};
 
 use crate::boot::Initrd;
 use crate::boot::initramfs;
 use crate::boot::job::{Action, Job, Terminal};
 use crate::kernels::{self, Cache, Kernel, modules};
+use crate::machine::Input;
 
 use super::args::BootArgs;
 use super::error::BootError;
@@ -16,9 +18,22 @@ use super::guest::of_kernels;
 use crate::cli::Failure;
 use crate::cli::progress::Bar;
 
-/// Builds the initramfs that the options ask for.
-pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result<Initrd, Failure> {
-    let action = match (&args.exec, args.shell, args.command.is_empty()) {
+/// Where standard input goes: what is typed to the console; a pipe or a file to the command, if the
+/// built-in init is what runs it. A debugger in the kernel listens on the console before any init.
+pub(super) fn input(args: &BootArgs, cmdline: &str) -> Input {
+    let others = ["rdinit=", "kgdb", "kdb"];
+    let is_other = |word: &str| others.iter().any(|other| word.starts_with(other));
+    if isatty(stdin()) || args.initrd.is_some() || cmdline.split_whitespace().any(is_other) {
+        Input::Console
+    } else if action(args) == Action::Nothing {
+        Input::Nowhere
+    } else {
+        Input::Command
+    }
+}
+
+fn action(args: &BootArgs) -> Action {
+    match (&args.exec, args.shell, args.command.is_empty()) {
         (Some(script), ..) => Action::Script(script.clone().into_bytes()),
         (_, true, _) => Action::Shell,
         (_, _, false) => Action::Program(
@@ -28,7 +43,17 @@ pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result
                 .collect(),
         ),
         _ => Action::Nothing,
-    };
+    }
+}
+
+/// Builds the initramfs that the options ask for.
+pub(super) fn initramfs(
+    args: &BootArgs,
+    kernel: &Kernel,
+    input: Input,
+    quiet: bool,
+) -> Result<Initrd, Failure> {
+    let action = action(args);
     // A program without a shell brings its own files; it still may call on the applets.
     let busybox = match action {
         Action::Nothing => None,
@@ -37,6 +62,7 @@ pub(super) fn initramfs(args: &BootArgs, kernel: &Kernel, quiet: bool) -> Result
     let job = Job {
         terminal: args.shell.then(terminal),
         action,
+        input: input == Input::Command,
         get: args
             .get
             .iter()

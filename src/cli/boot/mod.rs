@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::boot::payload;
 use crate::machine::control::Place;
 use crate::machine::{
-    Connections, Control, End, EscapeKey, ReportFile, Rules, Timeline, for_bisect, run,
+    Connections, Control, End, EscapeKey, Input, ReportFile, Rules, Timeline, for_bisect, run,
 };
 use crate::trace::Stream;
 
@@ -100,8 +100,8 @@ impl BootArgs {
             say: Box::new(|words| out::say(words)),
             events,
         };
-        let mut finished =
-            run(guest.spec, self.rules(guest.interactive), to).map_err(error::of_run)?;
+        let mut finished = run(guest.spec, self.rules(guest.interactive, guest.input), to)
+            .map_err(error::of_run)?;
         if let Some(sent) = sent
             && let Err(error) = parcels::unpack(sent, &self.get)
         {
@@ -115,8 +115,10 @@ impl BootArgs {
         Ok(conclude::conclude(finished, booted, report, &self, global))
     }
 
-    fn rules(&self, interactive: bool) -> Rules {
+    fn rules(&self, interactive: bool, input: Input) -> Rules {
         let hang = self.hang.map_or(HANG, |span| span.0);
+        // In a file every byte is for the guest.
+        let typed = interactive && rustix::termios::isatty(rustix::stdio::stdin());
         let keys = self.escape.unwrap_or_default();
         Rules {
             timeout: self.timeout.map(|span| span.0),
@@ -124,8 +126,8 @@ impl BootArgs {
             on_oops: self.on_oops.unwrap_or_default(),
             on_reboot: self.on_reboot.unwrap_or_default(),
             interactive,
-            escape: if interactive { keys } else { EscapeKey::NONE },
-            input: true,
+            escape: if typed { keys } else { EscapeKey::NONE },
+            input,
         }
     }
 }
