@@ -10,10 +10,13 @@ use crate::trace::Direction;
 pub(super) struct Lookup {
     /// First index of each segment; the first segment starts at 0.
     starts: Vec<u32>,
-    /// The chains of the segment, for reads and for writes.
+    /// The chains of the segment, for reads and for writes: the number of the one rule, or [`CHAIN`] and
+    /// a place in `kept`. Most segments have one rule, and that one is found without a further look.
     chains: Vec<[u32; 2]>,
     kept: Vec<Box<[u32]>>,
 }
+
+const CHAIN: u32 = 1 << 31;
 
 /// Two rules on one MSR of which neither outranks the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,7 @@ impl Lookup {
             chains: Vec::new(),
             kept: vec![Box::default()],
         };
-        let mut numbers: BTreeMap<Box<[u32]>, u32> = BTreeMap::from([(Box::default(), 0)]);
+        let mut numbers: BTreeMap<Box<[u32]>, u32> = BTreeMap::from([(Box::default(), CHAIN)]);
         let mut active: BTreeSet<((u16, Scope, bool), usize)> = BTreeSet::new();
         for (at, (begin, end)) in edges {
             let Ok(start) = u32::try_from(at) else { break };
@@ -79,10 +82,13 @@ impl Lookup {
                         }
                     }
                 }
+                if let [one] = *ids.as_slice() {
+                    return one;
+                }
                 let ids = ids.into_boxed_slice();
                 *numbers.entry(ids).or_insert_with_key(|ids| {
                     lookup.kept.push(ids.clone());
-                    u32::try_from(lookup.kept.len().saturating_sub(1)).unwrap_or(0)
+                    CHAIN | u32::try_from(lookup.kept.len().saturating_sub(1)).unwrap_or(0)
                 })
             };
             let chains = [chain(Direction::Read), chain(Direction::Write)];
@@ -94,8 +100,11 @@ impl Lookup {
         Ok(lookup)
     }
 
-    fn chain(&self, number: u32) -> &[u32] {
-        usize::try_from(number)
+    fn chain<'a>(&'a self, number: &'a u32) -> &'a [u32] {
+        if *number & CHAIN == 0 {
+            return std::slice::from_ref(number);
+        }
+        usize::try_from(number & !CHAIN)
             .ok()
             .and_then(|number| self.kept.get(number))
             .map_or(&[], |chain| chain)
@@ -109,7 +118,7 @@ impl Lookup {
             .checked_sub(1)
             .and_then(|at| self.chains.get(at))
             .and_then(|chains| chains.get(side(direction)));
-        self.chain(number.copied().unwrap_or(0))
+        number.map_or(&[], |number| self.chain(number))
     }
 
     /// Every segment with its inclusive bounds and chains for reads and writes.
@@ -125,7 +134,7 @@ impl Lookup {
             .zip(ends)
             .zip(&self.chains)
             .map(|((first, last), [read, write])| {
-                (*first, last, [self.chain(*read), self.chain(*write)])
+                (*first, last, [self.chain(read), self.chain(write)])
             })
     }
 }
