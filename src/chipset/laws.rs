@@ -14,7 +14,7 @@ use crate::trace::Space;
 use super::rig::{Printed, Wires, seat};
 use super::{
     CmosMemory, DebugExit, DebugExitMode, FwCfg, FwCfgFacts, HostBridge, HostInput, I8042,
-    IsaBridge, Parcels, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial,
+    IsaBridge, Parcels, Piix3Ide, PmBlock, Port92, PostCode, Postbox, Pvpanic, Rtc, Serial,
 };
 
 /// A device, what it needs to live, and the ports whose reads change what the next read gives.
@@ -78,6 +78,15 @@ const ALL: &[Build] = &[
             let input = HostInput::default();
             assert_eq!(input.push(b"piped in"), 8);
             Box::new(Postbox::new(Dma::platform(ram), Box::new(Dropped), input))
+        })
+    },
+    // The data ports: channels that do not decode, for firmware is not in here.
+    || {
+        case(&[0x1f0, 0x170], |wires, _| {
+            let seat = seat(wires, None);
+            let lines = [14, 15].map(|gsi| wires.line(gsi));
+            let ide = Piix3Ide::new([const { None }; 4], &seat.dma(), lines).unwrap();
+            Box::new(Function::new(seat, ide))
         })
     },
     // The data port.

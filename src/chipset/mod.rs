@@ -14,12 +14,14 @@
     )
 )]
 
+mod ata;
 mod debug_exit;
 mod fw_cfg;
 mod host_input;
 mod i440fx;
 mod i8042;
 mod lanes;
+mod piix3_ide;
 mod piix3_isa;
 mod piix3_rcr;
 mod piix4_pm;
@@ -41,11 +43,13 @@ mod laws;
 #[cfg(test)]
 mod rig;
 
+pub use ata::{DriveKind, Medium, MediumFault};
 pub use debug_exit::{DebugExit, DebugExitMode};
 pub use fw_cfg::{FW_CFG_PORTS, FwCfg, FwCfgFacts, FwCfgRam};
 pub use host_input::HostInput;
 pub use i440fx::HostBridge;
 pub use i8042::I8042;
+pub use piix3_ide::{DriveMedium, Piix3Ide};
 pub use piix3_isa::IsaBridge;
 pub use piix4_pm::{PM_TIMER_HZ, PmBlock, PowerButton, SLP_TYP_S5};
 pub use port92::Port92;

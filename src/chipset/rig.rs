@@ -47,6 +47,10 @@ impl Wires {
         &self.lines
     }
 
+    pub(super) fn messages(&self) -> Arc<dyn MsiSink> {
+        self.log.clone()
+    }
+
     pub(super) fn line(&self, gsi: u32) -> Line {
         self.lines.line("test", Some(gsi))
     }

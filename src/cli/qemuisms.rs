@@ -18,14 +18,13 @@ enum Here {
 use Here::{Flag, Words};
 
 const SERIAL: Here = Words("is not needed: the guest's serial console is standard output");
-const DISK: Here = Words("has no counterpart: guests have no disks; --file and --get carry files");
 const NET: Here = Words("has no counterpart: guests have no network");
 const BOARD: Here = Words("has no counterpart: there is one board, and KVM runs it");
 const KVM: Here = Words("is not needed: guests always run on KVM; --in says on whose");
 const GDB: Here =
     Words("has no counterpart: there is no gdb stub; --hang and post-mortems say where a guest is");
 
-const TABLE: [(&str, Here); 28] = [
+const TABLE: [(&str, Here); 30] = [
     ("-smp", Flag("--cpus")),
     ("-append", Flag("--append")),
     (
@@ -56,9 +55,11 @@ const TABLE: [(&str, Here); 28] = [
         "-bios",
         Words("has no counterpart: kernels are entered directly, without firmware"),
     ),
-    ("-drive", DISK),
-    ("-hda", DISK),
-    ("-snapshot", DISK),
+    ("-drive", Flag("--disk")),
+    ("-hda", Flag("--disk")),
+    ("-hdb", Flag("--disk")),
+    ("-cdrom", Flag("--cdrom")),
+    ("-snapshot", Words("is --disk FILE,overlay here")),
     ("-nic", NET),
     ("-net", NET),
     ("-netdev", NET),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::devices::DEFAULT_DMA_BITS;
-use crate::machine::Extra;
+use crate::machine::{DriveSpec, DriveUse, Extra};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// A size in bytes. Without a suffix it is in MiB.
@@ -144,6 +144,44 @@ impl FromStr for Device {
     }
 }
 
+/// A disk image, and what is to be said of it after commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk(pub DriveSpec);
+
+/// Text that is not a disk image.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadDisk {
+    /// No file.
+    #[error("a disk is FILE[,ro][,overlay]: the file is missing")]
+    NoFile,
+    /// Nothing that can be said of it.
+    #[error(
+        "a disk has no option {0:?}; it has: ro, overlay (a file with a comma in its name needs a link \
+         without one)"
+    )]
+    Option(String),
+}
+
+impl FromStr for Disk {
+    type Err = BadDisk;
+
+    fn from_str(text: &str) -> Result<Self, BadDisk> {
+        let mut words = text.split(',');
+        let path = words.next().filter(|path| !path.is_empty());
+        let path = path.ok_or(BadDisk::NoFile)?.into();
+        let (mut read_only, mut overlay) = (false, false);
+        for option in words {
+            match option {
+                "ro" => read_only = true,
+                "overlay" => overlay = true,
+                _ => return Err(BadDisk::Option(option.into())),
+            }
+        }
+        let kind = DriveUse::Disk { read_only, overlay };
+        Ok(Self(DriveSpec { path, kind }))
+    }
+}
+
 /// A TOML value that is text, or a number where the text may be one.
 struct Text<T>(std::marker::PhantomData<T>);
 
@@ -177,7 +215,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Size, Span, Pair, Device);
+as_text!(Size, Span, Pair, Device, Disk);
 
 #[cfg(test)]
 mod tests {
@@ -216,6 +254,21 @@ mod tests {
         for bad in ["", "90", "s", "1.5s", "5d", "99999999999999999h"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_disk_is_a_file_with_options() {
+        let disk = |read_only, overlay| {
+            Ok(Disk(DriveSpec {
+                path: "/a/disk.img".into(),
+                kind: DriveUse::Disk { read_only, overlay },
+            }))
+        };
+        assert_eq!("/a/disk.img".parse(), disk(false, false));
+        assert_eq!("/a/disk.img,overlay,ro".parse(), disk(true, true));
+        let option = "/a/disk.img,rw".parse::<Disk>();
+        assert_eq!(option, Err(BadDisk::Option("rw".into())));
+        assert_eq!(",ro".parse::<Disk>(), Err(BadDisk::NoFile));
     }
 
     #[test]

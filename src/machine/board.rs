@@ -117,6 +117,9 @@ impl Board {
         if !plugs.every_exit {
             // Linux fills the FIFO without looking: most exits of a boot were single characters.
             vm.collect_writes(layout::SERIAL, 1)?;
+            for (port, len) in layout::IDE_WRITES {
+                vm.collect_writes(port, len)?;
+            }
         }
         let clock = plugs.clock;
         let lines = Lines::new(Arc::clone(vm.irqchip()) as _);

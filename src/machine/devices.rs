@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::bus::{AttachError, Bus, Clock, Device, Lines, MsiSink};
 use crate::chipset::{
-    CmosMemory, ConsoleOut, DebugExit, FwCfg, FwCfgFacts, FwCfgRam, HostBridge, HostInput, I8042,
-    IsaBridge, Parcels, PmBlock, Port92, PostCode, PostTrail, Postbox, Pvpanic, Rtc, Serial,
+    CmosMemory, ConsoleOut, DebugExit, DriveMedium, FwCfg, FwCfgFacts, FwCfgRam, HostBridge,
+    HostInput, I8042, IsaBridge, Parcels, Piix3Ide, PmBlock, Port92, PostCode, PostTrail, Postbox,
+    Pvpanic, Rtc, Serial,
 };
 use crate::devices::Edu;
 use crate::dma::Dma;
@@ -14,6 +15,7 @@ use crate::mem::{GuestRam, HOLE_END};
 use crate::pci::{Function, FunctionUse, PciDevice, Pin, Pirqs, Seat};
 use crate::trace::Bdf;
 
+use super::disk::{self, DiskError, DriveSpec};
 use super::layout::{self, functions};
 use super::spec::{Equipment, Extra};
 
@@ -58,6 +60,9 @@ pub enum FitError {
         /// Why.
         source: io::Error,
     },
+    /// A disk image.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The bus is full.
     #[error("{wanted} PCI devices are more than bus 0 has room for: it has {room}")]
     Full {
@@ -147,12 +152,20 @@ pub(super) fn fit_out(
         bus: &mut bus,
         functions: Vec::new(),
     };
-    // In the order of their addresses; PIIX3's IDE is to go before PIIX4's PM.
+    // In the order of their addresses.
     let seat = slots.seat(functions::HOST_BRIDGE, "i440fx", None);
     slots.fill(seat, HostBridge::new())?;
     let seat = slots.seat(functions::ISA_BRIDGE, "piix3-isa", None);
     let pirqs = slots.pirqs.clone();
     slots.fill(seat, IsaBridge::new(pirqs))?;
+    let seat = slots.seat(functions::IDE, "piix3-ide", None);
+    let lines = layout::GSIS_IDE.map(|of| gsi("piix3-ide", of));
+    let ide = Piix3Ide::new(open(&equipment.drives)?, &seat.dma(), lines);
+    let ide = ide.map_err(|source| FitError::Worker {
+        device: "piix3-ide",
+        source,
+    })?;
+    slots.fill(seat, ide)?;
     // Its pin is the SCI's, which does not go through the PIRQs.
     let seat = slots.seat(functions::POWER, "piix4-pm", None);
     slots.fill(seat, PmBlock::new(sci, Arc::clone(clock)))?;
@@ -184,6 +197,15 @@ pub(super) fn fit_out(
         functions,
         post_codes,
     })
+}
+
+/// The drives of the IDE channels, each where it belongs.
+fn open(specs: &[DriveSpec]) -> Result<[Option<DriveMedium>; disk::DRIVES], DiskError> {
+    let mut media = [const { None }; disk::DRIVES];
+    for (medium, spec) in media.iter_mut().zip(disk::seats(specs)?) {
+        *medium = spec.map(DriveSpec::open).transpose()?;
+    }
+    Ok(media)
 }
 
 fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {

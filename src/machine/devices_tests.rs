@@ -14,6 +14,7 @@ use crate::mem::HugePages;
 use crate::pci::{Field, config_address};
 use crate::trace::{Probe, Space};
 
+use super::super::disk::DriveUse;
 use super::super::firmware;
 
 #[derive(Debug, Default)]
@@ -45,6 +46,13 @@ impl Parcels for Nowhere {
     }
 }
 
+/// A small image.
+fn image() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(64 << 10).unwrap();
+    file
+}
+
 struct Rig {
     port: BusPort,
     functions: Vec<FunctionUse>,
@@ -66,8 +74,17 @@ fn rig() -> Rig {
         lines: lines.clone(),
         messages: Arc::new(Nowhere::default()),
     };
+    let image = image();
+    let drive = DriveSpec {
+        path: image.path().into(),
+        kind: DriveUse::Disk {
+            read_only: false,
+            overlay: true,
+        },
+    };
     let equipment = Equipment {
         devices: vec![Extra::Edu { dma_bits: 28 }, Extra::Edu { dma_bits: 64 }],
+        drives: vec![drive; 3],
         ..Equipment::default()
     };
     let devices = fit_out(&equipment, 1, &ram, ends).unwrap();
@@ -284,8 +301,9 @@ proptest! {
     #[test]
     fn reading_everything_twice_gives_the_same(steps in steps()) {
         // The serial port's RBR, IIR and LSR; the keyboard's data; RTC register C; fw_cfg's data; the
-        // postbox's input.
-        const READ_SENSITIVE: [u64; 7] = [0x3f8, 0x3fa, 0x3fd, 0x60, 0x71, 0x511, 0xe84];
+        // postbox's input; the disks' data.
+        const READ_SENSITIVE: [u64; 9] =
+            [0x3f8, 0x3fa, 0x3fd, 0x60, 0x71, 0x511, 0xe84, 0x1f0, 0x170];
         let rig = rig();
         firmware::set_up(&rig.port);
         run(&rig, &steps);

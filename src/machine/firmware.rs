@@ -16,6 +16,10 @@ const PIRQRC: u8 = 0x60;
 const PMBA: u8 = 0x40;
 const PMREGMISC: u8 = 0x80;
 
+/// PIIX3's IDETIM of both channels, and what makes them decode.
+const IDETIM: u8 = 0x40;
+const IDE_DECODE: u32 = 0x8000_8000;
+
 /// Configuration cycles to one function.
 struct Cycles<'a> {
     port: &'a BusPort,
@@ -151,6 +155,9 @@ pub(super) fn set_up(port: &BusPort) {
     let power = cycles(functions::POWER);
     power.write(PMBA, Width::Dword, layout::PM_BASE.into());
     power.write(PMREGMISC, Width::Byte, 1);
+
+    // Linux takes a channel that does not decode for one that is switched off.
+    cycles(functions::IDE).write(IDETIM, Width::Dword, IDE_DECODE);
 
     let present = present(port);
     let mut wanted: Vec<Want> = present.iter().flat_map(|f| wants(&cycles(*f))).collect();

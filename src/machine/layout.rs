@@ -23,6 +23,8 @@
 //! | 0x80 | POST code | |
 //! | 0x92 | fast A20 and reset | |
 //! | 0xf4 - 0xf7 | debug exit | |
+//! | 0x170 - 0x177, 0x376 | IDE, secondary channel | 15 |
+//! | 0x1f0 - 0x1f7, 0x3f6 | IDE, primary channel | 14 |
 //! | 0x3f8 - 0x3ff | serial port COM1 | 4 |
 //! | 0x505 | pvpanic | |
 //! | 0x510, 0x511, 0x514 - 0x51b | fw_cfg | |
@@ -36,6 +38,7 @@
 //! |---|---|---|
 //! | 00:00.0 | i440FX host bridge | 8086:1237 |
 //! | 00:01.0 | PIIX3 ISA bridge | 8086:7000 |
+//! | 00:01.1 | PIIX3 IDE | 8086:7010 |
 //! | 00:01.3 | PIIX4 power management | 8086:7113 |
 //! | 00:02.0 - | what `--device` adds, in its order | |
 //!
@@ -109,6 +112,8 @@ pub mod functions {
     pub const HOST_BRIDGE: Bdf = Bdf(0);
     /// PIIX3's ISA bridge.
     pub const ISA_BRIDGE: Bdf = Bdf(1 << 3);
+    /// PIIX3's IDE.
+    pub const IDE: Bdf = Bdf(1 << 3 | 1);
     /// Device number of the first PCI device that is not the chipset's.
     pub const FIRST_EXTRA: u8 = 2;
     /// PIIX4's power management.
@@ -121,6 +126,9 @@ pub const PM_BASE: u16 = 0x600;
 pub const RESET_CONTROL: u16 = 0xcf9;
 /// What resets the machine when written there: hard, and go.
 pub const RESET_VALUE: u8 = 0x06;
+/// The registers of both IDE channels that are only written: features to device. What a driver writes
+/// there does nothing before the command, which is an exit.
+pub const IDE_WRITES: [(u16, u32); 2] = [(0x1f1, 6), (0x171, 6)];
 /// COM1.
 pub const SERIAL: u16 = 0x3f8;
 /// pvpanic, as in QEMU's `pc`.
@@ -139,6 +147,8 @@ pub const GSI_RTC: u8 = 8;
 pub const GSI_SCI: u8 = 9;
 /// Mouse.
 pub const GSI_MOUSE: u8 = 12;
+/// IDE, primary and secondary.
+pub const GSIS_IDE: [u8; 2] = [14, 15];
 /// Where PIRQA to PIRQD go, as SeaBIOS routes them.
 pub const PIRQ_GSIS: [u8; 4] = [10, 10, 11, 11];
 /// Where an OS may route them, as in QEMU's `pc`.

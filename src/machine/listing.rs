@@ -301,6 +301,9 @@ mod tests {
             .filter(|item| item["kind"] == "function")
             .map(|item| item["bdf"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(functions, ["00:00.0", "00:01.0", "00:01.3", "00:02.0"]);
+        assert_eq!(
+            functions,
+            ["00:00.0", "00:01.0", "00:01.1", "00:01.3", "00:02.0"]
+        );
     }
 }

@@ -7,6 +7,7 @@ use crate::chipset::DebugExitMode;
 use crate::mem::HugePages;
 use crate::msr::policy::Policy;
 
+use super::disk::DriveSpec;
 use super::escape::EscapeKey;
 use super::outcome::{OnOops, OnReboot};
 
@@ -42,6 +43,8 @@ pub struct Equipment {
     pub post_codes: bool,
     /// PCI devices, from 00:02.0 on in this order.
     pub devices: Vec<Extra>,
+    /// Disks and discs on the IDE channels.
+    pub drives: Vec<DriveSpec>,
     /// What becomes of MSR accesses.
     pub msr_policy: Policy,
 }

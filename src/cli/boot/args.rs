@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::boot::Protocol;
 use crate::cli::lab::LabArgs;
-use crate::cli::values::{Device, Pair, Size, Span};
+use crate::cli::values::{Device, Disk, Pair, Size, Span};
 use crate::machine::{EscapeKey, OnOops, OnReboot};
 use crate::mem::HugePages;
 
@@ -59,6 +59,12 @@ pub(crate) struct BootArgs {
     /// Pack and load a kernel module with its dependencies
     #[arg(long, value_name = "NAME")]
     pub(crate) module: Vec<String>,
+    /// Add an IDE disk; ro has the guest only read it, overlay keeps what the guest writes in memory
+    #[arg(long, value_name = "FILE[,ro][,overlay]")]
+    pub(crate) disk: Vec<Disk>,
+    /// Add a CD-ROM drive with an ISO image in it; four disks and discs at most
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cdrom: Vec<PathBuf>,
     /// Add a PCI device: edu[,dma-mask=BITS], QEMU's device for learning to write drivers
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<Device>,
@@ -201,6 +207,16 @@ impl BootArgs {
                 below.module
             } else {
                 self.module
+            },
+            disk: if self.disk.is_empty() {
+                below.disk
+            } else {
+                self.disk
+            },
+            cdrom: if self.cdrom.is_empty() {
+                below.cdrom
+            } else {
+                self.cdrom
             },
             device: if self.device.is_empty() {
                 below.device

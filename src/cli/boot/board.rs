@@ -15,7 +15,9 @@ pub(super) fn print(args: &BootArgs) -> Result<(), Failure> {
     let memory = args.mem.unwrap_or(Size(guest::MEMORY)).0;
     let equipment = guest::equipment(args, DebugExitMode::default());
     let items = machine::describe(memory, &equipment).map_err(|error| match error {
-        BoardError::Memory(_) | BoardError::Fit(FitError::Full { .. }) => Failure::usage(error),
+        BoardError::Memory(_) | BoardError::Fit(FitError::Full { .. } | FitError::Disk(_)) => {
+            Failure::usage(error)
+        }
         _ => Failure::internal(error),
     })?;
     match args.json.as_deref() {

@@ -6,7 +6,7 @@ use crate::boot::payload::{self, Payload};
 use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
-use crate::machine::{Booted, Equipment, Input, Spec};
+use crate::machine::{Booted, DriveSpec, DriveUse, Equipment, Input, Spec};
 use crate::msr::policy::Policy;
 
 use super::args::BootArgs;
@@ -217,12 +217,23 @@ fn booted(spec: &Spec) -> Booted {
     }
 }
 
+/// The files of the guest's drives: disks, then discs.
+pub(super) fn drives(args: &BootArgs) -> Vec<DriveSpec> {
+    let disks = args.disk.iter().map(|disk| disk.0.clone());
+    let discs = args.cdrom.iter().map(|path| DriveSpec {
+        path: path.clone(),
+        kind: DriveUse::CdRom,
+    });
+    disks.chain(discs).collect()
+}
+
 /// What the options put on the board.
 pub(super) fn equipment(args: &BootArgs, debug_exit: DebugExitMode) -> Equipment {
     Equipment {
         debug_exit,
         post_codes: args.post_codes,
         devices: args.device.iter().map(|device| device.0.clone()).collect(),
+        drives: drives(args),
         ..Equipment::default()
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::values::Size;
 use crate::cli::{Failure, Global, Place, out};
 use crate::lab::{self, Command, Decision, Exit, Need, Options, Tunnel};
 use crate::machine::control::{self, Listening, Name};
+use crate::machine::{DriveSpec, HeldDrives};
 
 use super::args::BootArgs;
 use super::guest;
@@ -31,6 +32,8 @@ pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, 
     }
     // What is wrong with the command line is said before a lab is started for it.
     guest::msr_policy(args)?;
+    // Locks are taken out here: those of a lab bind nobody else.
+    let _held = HeldDrives::hold(&guest::drives(args)).map_err(Failure::usage)?;
     if !payload {
         let (kernel, _) = guest::find_kernel(args)?;
         Image::open(&kernel.image).map_err(Failure::usage)?;
@@ -83,7 +86,7 @@ fn tunnel(
     Ok(listening)
 }
 
-/// Folders that results of the run are written to.
+/// Folders that results of the run are written to, and the disks that it writes.
 fn writable(args: &BootArgs) -> Vec<PathBuf> {
     let files = [&args.events, &args.json];
     let files = files.into_iter().flatten().map(PathBuf::as_path);
@@ -98,6 +101,8 @@ fn writable(args: &BootArgs) -> Vec<PathBuf> {
         .chain(results)
         .map(folder)
         .collect();
+    let disks = guest::drives(args).into_iter();
+    folders.extend(disks.filter(DriveSpec::writes).map(|disk| disk.path));
     folders.sort();
     folders.dedup();
     folders
