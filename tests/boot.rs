@@ -5,6 +5,10 @@ mod common;
 
 #[path = "boot/board.rs"]
 mod board;
+#[path = "boot/disc_image.rs"]
+mod disc_image;
+#[path = "boot/disks.rs"]
+mod disks;
 #[path = "boot/host.rs"]
 mod host;
 #[path = "boot/input.rs"]
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         log::CASES,
         msr::CASES,
         board::CASES,
+        disks::CASES,
         trouble::CASES,
         terminal::CASES,
     ];

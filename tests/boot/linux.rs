@@ -60,7 +60,7 @@ pub(crate) fn run(kernel: &Kernel, arguments: &[&str]) -> Run {
 /// lab's own kernel in the guest's VMCB (CR3 beyond the guest's RAM, RSP on a stack of the lab). That
 /// is no word on Trapline, so such a run is made again; what fails for a reason of ours fails three
 /// times.
-fn tried<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
+pub(crate) fn tried<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
     let arguments: Vec<_> = arguments
         .into_iter()
         .map(|a| a.as_ref().to_owned())
