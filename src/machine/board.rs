@@ -20,6 +20,7 @@ use crate::vm::{
 
 use super::deadline::DeadlineTimer;
 use super::devices::{Ends, FitError, fit_out};
+use super::disk::Tell;
 use super::firmware;
 use super::layout;
 use super::msrs::{self, MsrSetupError};
@@ -70,6 +71,8 @@ pub struct Plugs {
     pub notice: Arc<dyn VcpuNotice>,
     /// Hears what the MSR policy has to say.
     pub listener: Arc<dyn MsrListener>,
+    /// Takes what the user is to hear of disks.
+    pub tell: Tell,
     /// Whether each access is to be an exit of its own: somebody records them.
     pub every_exit: bool,
 }
@@ -131,6 +134,7 @@ impl Board {
             piped: piped.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             messages: Arc::clone(vm.irqchip()) as _,
+            tell: plugs.tell,
             lines,
         };
         let cpus = u16::try_from(spec.cpus).unwrap_or(u16::MAX);

@@ -15,7 +15,7 @@ use crate::mem::{GuestRam, HOLE_END};
 use crate::pci::{Function, FunctionUse, PciDevice, Pin, Pirqs, Seat};
 use crate::trace::Bdf;
 
-use super::disk::{self, DiskError, DriveSpec};
+use super::disk::{self, DiskError, DriveSpec, Tell};
 use super::layout::{self, functions};
 use super::spec::{Equipment, Extra};
 
@@ -35,6 +35,8 @@ pub(super) struct Ends {
     pub(super) lines: Lines,
     /// Takes messages.
     pub(super) messages: Arc<dyn MsiSink>,
+    /// Takes what the user is to hear of disks.
+    pub(super) tell: Tell,
 }
 
 /// The devices in their places.
@@ -160,7 +162,7 @@ pub(super) fn fit_out(
     slots.fill(seat, IsaBridge::new(pirqs))?;
     let seat = slots.seat(functions::IDE, "piix3-ide", None);
     let lines = layout::GSIS_IDE.map(|of| gsi("piix3-ide", of));
-    let ide = Piix3Ide::new(open(&equipment.drives)?, &seat.dma(), lines);
+    let ide = Piix3Ide::new(open(&equipment.drives, &ends.tell)?, &seat.dma(), lines);
     let ide = ide.map_err(|source| FitError::Worker {
         device: "piix3-ide",
         source,
@@ -200,10 +202,13 @@ pub(super) fn fit_out(
 }
 
 /// The drives of the IDE channels, each where it belongs.
-fn open(specs: &[DriveSpec]) -> Result<[Option<DriveMedium>; disk::DRIVES], DiskError> {
+fn open(
+    specs: &[DriveSpec],
+    tell: &Tell,
+) -> Result<[Option<DriveMedium>; disk::DRIVES], DiskError> {
     let mut media = [const { None }; disk::DRIVES];
     for (medium, spec) in media.iter_mut().zip(disk::seats(specs)?) {
-        *medium = spec.map(DriveSpec::open).transpose()?;
+        *medium = spec.map(|spec| spec.open(tell)).transpose()?;
     }
     Ok(media)
 }

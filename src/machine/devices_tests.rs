@@ -73,6 +73,7 @@ fn rig() -> Rig {
         clock: clock.clone(),
         lines: lines.clone(),
         messages: Arc::new(Nowhere::default()),
+        tell: Arc::new(drop),
     };
     let image = image();
     let drive = DriveSpec {

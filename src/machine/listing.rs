@@ -138,6 +138,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
         clock: Arc::new(HostClock::new()),
         lines: lines.clone(),
         messages: Arc::new(Nowhere),
+        tell: Arc::new(drop),
     };
     let devices = fit_out(equipment, 1, &ram, ends)?;
     let port = BusPort {

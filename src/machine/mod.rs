@@ -43,7 +43,7 @@ pub use cpu_time::CpuTime;
 pub use deadline::DeadlineTimer;
 pub use desk::{Control, Desk, Standing};
 pub use devices::FitError;
-pub use disk::{DiskError, DriveSpec, DriveUse, HeldDrives};
+pub use disk::{DiskError, DriveSpec, DriveUse, HeldDrives, Tell};
 pub use end::End;
 pub use escape::{Action, BadKey, Escape, EscapeKey};
 pub use footprint::Footprint;

@@ -23,7 +23,7 @@ pub enum Notice {
     Effect(Effect),
     /// The console heard something.
     Console(Heard),
-    /// The MSR policy has something to say.
+    /// The MSR policy or a disk has something to say.
     Say(String),
     /// The serial port has room for input again.
     InputRoom,

@@ -124,12 +124,14 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     let clock = Arc::new(HostClock::new());
     let deadlines = DeadlineTimer::new(Arc::clone(&clock));
     let deadlines = Arc::new(deadlines.map_err(host("make the devices' timer"))?);
+    let saying = Arc::clone(&post);
     let plugs = Plugs {
         console: Box::new(console.sink()),
         parcels: to.parcels,
         sink: Arc::clone(&post) as _,
         notice: Arc::clone(&post) as _,
         listener: Arc::clone(&post) as _,
+        tell: Arc::new(move |line| saying.put(Notice::Say(line))),
         clock,
         deadlines: Arc::clone(&deadlines),
         every_exit: to.events.is_some(),

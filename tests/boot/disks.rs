@@ -187,10 +187,10 @@ fn kill_family(child: &mut Child) {
 
 /// Kills the lab with everything in it while the guest writes; gives the last number that was synced.
 fn kill_while_writing(image: &Path, delay: Duration) -> Option<u64> {
-    const SCRIPT: &str = "mkdir /m && mount -t ext4 /dev/sda /m && cd /m && n=0 && \
-         (while :; do head -c 3000000 /dev/zero > noise; rm noise; done) & \
-         sleep 1; cd /m; n=0; while :; do \
-         echo \"number $n\" > f$n && sync f$n && echo \"synced $n.\"; n=$((n + 1)); done";
+    const SCRIPT: &str = "mkdir /m && mount -t ext4 /dev/sda /m && cd /m || exit 9; \
+         while :; do head -c 3000000 /dev/zero > noise; rm noise; done & \
+         n=0; while :; do echo number $n > f$n && sync f$n && echo synced $n.; \
+         n=$((n + 1)); done";
     let mut trapline = Command::new(TRAPLINE);
     trapline.args(["boot", &kernel().name, "-q", "--timeout", "300s", "--disk"]);
     trapline.arg(image).args(MODULES).args(["--exec", SCRIPT]);
@@ -366,9 +366,16 @@ fn shrunk() {
     let file = File::options().write(true).open(&image).expect("the image");
     file.set_len(1 << 20).expect("cut");
     stdout.read_to_string(&mut said).expect("text");
-    let status = child.wait().expect("ends");
-    assert_eq!(status.code(), Some(0), "{said}");
-    for words in ["cannot read", "cannot write", "{ UNC }", "{ DF }"] {
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said += &String::from_utf8_lossy(&output.stderr);
+    for words in [
+        "cannot read",
+        "cannot write",
+        "error: { UNC }",
+        "status: { DRDY DF }",
+        "the file has shrunk",
+    ] {
         assert!(said.contains(words), "no {words:?} in\n{said}");
     }
     assert_eq!(fs::metadata(&image).expect("there").len(), 1 << 20);

@@ -1,5 +1,6 @@
 //! A file or a block device as a medium.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
@@ -9,7 +10,11 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::chipset::{Medium, MediumFault};
 
+use super::Tell;
 use super::error::DiskError;
+
+/// Errors told by name; a guest tries again and again.
+const TOLD: u32 = 8;
 
 /// Who else may have the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +26,6 @@ pub(super) enum Sharing {
 }
 
 /// The medium. Its file is locked against other runs, and synced when it is dropped.
-#[derive(Debug)]
 pub(super) struct FileMedium {
     path: PathBuf,
     file: File,
@@ -32,6 +36,15 @@ pub(super) struct FileMedium {
     /// A flush has failed: the kernel has dropped what it could not write and forgets about it, so no
     /// later flush can mend that.
     lost: bool,
+    tell: Tell,
+    /// How many errors there were.
+    errors: u32,
+}
+
+impl fmt::Debug for FileMedium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileMedium").field(&self.path).finish()
+    }
 }
 
 impl FileMedium {
@@ -39,7 +52,7 @@ impl FileMedium {
     ///
     /// # Errors
     /// [`DiskError`].
-    pub(super) fn open(path: &Path, sharing: Sharing) -> Result<Self, DiskError> {
+    pub(super) fn open(path: &Path, sharing: Sharing, tell: Tell) -> Result<Self, DiskError> {
         let of = |source: io::Error| {
             let path = path.to_owned();
             match source.kind() {
@@ -73,6 +86,8 @@ impl FileMedium {
             sharing,
             dirty: false,
             lost: false,
+            tell,
+            errors: 0,
         })
     }
 
@@ -93,6 +108,19 @@ impl FileMedium {
 
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(bytes, at)
+    }
+
+    /// Tells the user of an error; what the guest is told comes after it.
+    fn error(&mut self, what: &str, error: &dyn fmt::Display) {
+        self.errors = self.errors.saturating_add(1);
+        let path = self.path.display();
+        match self.errors {
+            ..TOLD => (self.tell)(format!("disk {path}: cannot {what}: {error}")),
+            TOLD => (self.tell)(format!(
+                "disk {path}: cannot {what}: {error}; no more of this is said"
+            )),
+            _ => {}
+        }
     }
 
     /// Whether the file still reaches `end`. A write past the end of one that was cut would make it
@@ -141,18 +169,27 @@ impl Medium for FileMedium {
     }
 
     fn read(&mut self, at: u64, bytes: &mut [u8]) -> Result<(), MediumFault> {
-        self.read_at(at, bytes).map_err(|_| MediumFault::Unreadable)
+        self.read_at(at, bytes).map_err(|error| {
+            self.error(&format!("read {} bytes at {at}", bytes.len()), &error);
+            MediumFault::Unreadable
+        })
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), MediumFault> {
         let end = at.saturating_add(bytes.len() as u64);
-        if self.sharing == Sharing::Readers || !self.reaches(end) {
-            return Err(MediumFault::Unwritable);
-        }
-        self.dirty = true;
-        self.file
-            .write_all_at(bytes, at)
-            .map_err(|_| MediumFault::Unwritable)
+        let written = match self.sharing {
+            // The guest does what it was told not to; nobody but the guest needs to hear of it.
+            Sharing::Readers => return Err(MediumFault::Unwritable),
+            Sharing::Alone if self.reaches(end) => {
+                self.dirty = true;
+                self.file.write_all_at(bytes, at)
+            }
+            Sharing::Alone => Err(io::Error::other("the file has shrunk")),
+        };
+        written.map_err(|error| {
+            self.error(&format!("write {} bytes at {at}", bytes.len()), &error);
+            MediumFault::Unwritable
+        })
     }
 
     fn flush(&mut self) -> Result<(), MediumFault> {
@@ -160,8 +197,9 @@ impl Medium for FileMedium {
             return Err(MediumFault::Unwritable);
         }
         if self.dirty {
-            self.lost = self.file.sync_data().is_err();
-            if self.lost {
+            if let Err(error) = self.file.sync_data() {
+                self.lost = true;
+                self.error("make sure of what was written", &error);
                 return Err(MediumFault::Unwritable);
             }
             self.dirty = false;

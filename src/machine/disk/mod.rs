@@ -1,6 +1,7 @@
 //! What is behind the guest's drives: files of the host.
 //!
-//! Errors of the host become faults of the medium, which the drive tells the guest; the run goes on.
+//! Errors of the host become faults of the medium, which the drive tells the guest, and a line for the
+//! user; the run goes on.
 
 mod error;
 mod file;
@@ -8,6 +9,7 @@ mod iso;
 mod overlay;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::chipset::{DriveKind, DriveMedium};
 
@@ -17,6 +19,9 @@ use overlay::Overlay;
 
 /// How many drives two channels have.
 pub(super) const DRIVES: usize = 4;
+
+/// Tells the user what the host has to say of a file.
+pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 /// A file for a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +59,16 @@ impl DriveSpec {
         )
     }
 
-    /// Opens the file, and locks it until the medium is dropped.
+    /// Opens the file, and locks it until the medium is dropped; `tell` takes the host's later errors.
     ///
     /// # Errors
     /// [`DiskError`].
-    pub fn open(&self) -> Result<DriveMedium, DiskError> {
+    pub fn open(&self, tell: &Tell) -> Result<DriveMedium, DiskError> {
         let sharing = match self.writes() {
             true => Sharing::Alone,
             false => Sharing::Readers,
         };
-        let file = FileMedium::open(&self.path, sharing)?;
+        let file = FileMedium::open(&self.path, sharing, Arc::clone(tell))?;
         Ok(match self.kind {
             DriveUse::CdRom => {
                 iso::check(&file)?;
@@ -120,7 +125,10 @@ impl HeldDrives {
     /// [`DiskError`].
     pub fn hold(specs: &[DriveSpec]) -> Result<Self, DiskError> {
         let seated = seats(specs)?.into_iter().flatten();
-        let media = seated.map(DriveSpec::open).collect::<Result<_, _>>()?;
+        // Nothing is read or written here.
+        let tell: Tell = Arc::new(drop);
+        let media = seated.map(|spec| spec.open(&tell));
+        let media = media.collect::<Result<_, _>>()?;
         Ok(Self { _media: media })
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Mutex;
 
 use proptest::prelude::*;
 
@@ -30,7 +31,8 @@ fn spec(path: &Path, kind: DriveUse) -> DriveSpec {
 }
 
 fn open(path: &Path, kind: DriveUse) -> Result<Box<dyn Medium>, String> {
-    let opened = spec(path, kind).open();
+    let tell: Tell = Arc::new(drop);
+    let opened = spec(path, kind).open(&tell);
     opened
         .map(|(_, medium)| medium)
         .map_err(|error| error.to_string())
@@ -111,7 +113,10 @@ fn one_writer_or_many_readers() {
 #[test]
 fn a_file_that_is_cut_while_it_is_used_gives_faults_and_does_not_grow_again() {
     let (_dir, path) = image(1 << 20);
-    let mut disk = open(&path, DISK).unwrap();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&said);
+    let tell: Tell = Arc::new(move |line| log.lock().unwrap().push(line));
+    let mut disk = spec(&path, DISK).open(&tell).unwrap().1;
     File::options()
         .write(true)
         .open(&path)
@@ -124,6 +129,13 @@ fn a_file_that_is_cut_while_it_is_used_gives_faults_and_does_not_grow_again() {
     assert_eq!(disk.read(0, &mut bytes), Ok(()));
     assert_eq!(disk.write(0, &bytes), Ok(()));
     assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
+    let lines = said.lock().unwrap().clone();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0].contains("cannot read 512 bytes at 8192"),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with("the file has shrunk"), "{lines:?}");
 }
 
 #[test]
