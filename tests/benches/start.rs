@@ -25,6 +25,8 @@ fn measure(what: &str, report: &Path) -> Option<(f64, f64, u64)> {
             "128",
             "--timeout",
             "500ms",
+            "--hang",
+            "0s",
             "--json",
         ])
         .arg(report)
@@ -48,7 +50,7 @@ fn measure(what: &str, report: &Path) -> Option<(f64, f64, u64)> {
 fn main() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let report = folder.path().join("report.json");
-    let mut guests = vec![":hello".to_owned()];
+    let mut guests = vec![":hang".to_owned()];
     let kernels = Cache::from_env()
         .and_then(|cache| cache.list())
         .unwrap_or_default();
