@@ -63,10 +63,15 @@ impl Probe {
     }
 }
 
+/// Nanoseconds; 64 bits last for centuries.
+fn since(born: Instant) -> u64 {
+    u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Ring {
     #[cold]
     fn push(&self, event: Event) {
-        let ns = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ns = since(self.born);
         if self
             .queue
             .push(Record {
@@ -148,13 +153,14 @@ impl Stream {
     pub fn to_writer(path: String, out: impl Write + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
+        let born = Instant::now();
         let drain = thread::Builder::new()
             .name("events".into())
-            .spawn(move || drain(&theirs, BufWriter::with_capacity(64 * 1024, out)))
+            .spawn(move || drain(&theirs, born, BufWriter::with_capacity(64 * 1024, out)))
             .ok();
         Self {
             shared,
-            born: Instant::now(),
+            born,
             path,
             drain,
         }
@@ -212,20 +218,29 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn drain(shared: &Shared, mut out: impl Write) -> io::Result<u64> {
+/// Writes the records of all rings in the order of their time. Each look writes what is older than
+/// itself and holds the rest back, for a ring looked at earlier may have got something older meanwhile;
+/// only a thread that loses its CPU between taking the time and pushing can still come late.
+fn drain(shared: &Shared, born: Instant, mut out: impl Write) -> io::Result<u64> {
     let mut written = 0;
+    let mut held: Vec<Record> = Vec::new();
     loop {
         // Read the flag before the rings: what was pushed before `stop` is then still drained.
         let last = shared.stop.load(Ordering::Acquire);
         let rings = lock(&shared.rings).clone();
-        let mut idle = true;
+        let until = if last { u64::MAX } else { since(born) };
+        let before = held.len();
         for ring in rings {
-            while let Some(record) = ring.queue.pop() {
-                idle = false;
-                serde_json::to_writer(&mut out, &record)?;
-                out.write_all(b"\n")?;
-                written += 1;
-            }
+            // No more than there are now: a busy vCPU must not keep the others' records waiting.
+            held.extend((0..ring.queue.len()).map_while(|_| ring.queue.pop()));
+        }
+        let idle = held.len() == before;
+        held.sort_by_key(|record| record.ns);
+        let ready = held.partition_point(|record| record.ns <= until);
+        for record in held.drain(..ready) {
+            serde_json::to_writer(&mut out, &record)?;
+            out.write_all(b"\n")?;
+            written += 1;
         }
         if last {
             out.flush()?;
@@ -281,6 +296,24 @@ mod tests {
             .collect();
         assert_eq!(rows.len(), 100);
         assert!(rows.iter().all(|r| r["vcpu"] == 3 && r["event"] == "life"));
+        assert!(rows.is_sorted_by_key(|r| r["ns"].as_u64()));
+    }
+
+    #[test]
+    fn records_of_several_threads_are_in_the_order_of_their_time() {
+        let sink = Sink::default();
+        let stream = Stream::to_writer("test".into(), sink.clone());
+        let probes = [stream.probe(None), stream.probe(Some(0))];
+        for turn in 0..2000 {
+            probes[turn % 2].emit(|| life("start"));
+        }
+        stream.finish().unwrap();
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let rows: Vec<serde_json::Value> = text
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        assert_eq!(rows.len(), 2000);
         assert!(rows.is_sorted_by_key(|r| r["ns"].as_u64()));
     }
 
