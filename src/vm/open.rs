@@ -111,6 +111,12 @@ pub const CAPABILITIES: &[Capability] = &[
         false,
         "a policy on MSRs that KVM knows",
     ),
+    cap(
+        Cap::CoalescedPio,
+        "COALESCED_PIO",
+        false,
+        "serial output and disk commands with half the exits",
+    ),
 ];
 
 /// Looks a capability up by number; zero when KVM lacks it.
@@ -130,8 +136,8 @@ pub enum OpenError {
     Missing,
     /// It may not be opened.
     #[error(
-        "no permission on /dev/kvm: sudo usermod -aG kvm $USER and log in again, \
-         or use the lab (--in lab)"
+        "no permission on /dev/kvm: where its group may open it (ls -l /dev/kvm), sudo usermod -aG kvm $USER \
+         and log in again; else run as root, or use the lab (--in lab)"
     )]
     Denied,
     /// It cannot be opened for another reason.
