@@ -1,4 +1,5 @@
-//! Guest RAM: one shared memfd, split around the hole below 4 GiB, with a dirty bitmap.
+//! Guest RAM: one shared memfd, split around the hole below 4 GiB, with a dirty bitmap. Pages that the
+//! guest does not need are punched out of it and are the host's again.
 //!
 //! KVM's dirty log sees what the guest writes; it does not see what Trapline writes on a device's
 //! behalf. Every write through vm-memory marks the region's bitmap, so the two together are whole.
@@ -12,8 +13,10 @@
     )
 )]
 
+mod discard;
 mod layout;
 mod ram;
 
+pub use discard::RamPin;
 pub use layout::{HOLE_END, HOLE_START, RamRegion, split_around_hole};
 pub use ram::{Gpa, GuestMemory, GuestRam, HugePages, MemError, PAGE_SIZE, available};

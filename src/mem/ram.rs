@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{
@@ -13,6 +13,7 @@ use vm_memory::{
     GuestRegionMmap,
 };
 
+use super::discard::Pins;
 use super::layout::{RamRegion, split_around_hole};
 
 /// The guest's page, and the dirty bitmap's.
@@ -121,6 +122,25 @@ pub enum MemError {
         /// Why.
         source: io::Error,
     },
+    /// The host did not take some pages back.
+    #[error("cannot give {len:#x} bytes of guest memory at {at} back to the host")]
+    Discard {
+        /// First address.
+        at: Gpa,
+        /// Length in bytes.
+        len: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// Pages that must stay where they are.
+    #[error(
+        "guest memory is pinned by {by}, so none of it can be given back to the host; run without that \
+         device to shrink the guest"
+    )]
+    Pinned {
+        /// By whom.
+        by: String,
+    },
     /// An access that is not wholly in RAM.
     #[error("{len} bytes at {at} are not guest RAM")]
     NotRam {
@@ -134,9 +154,11 @@ pub enum MemError {
 /// Guest RAM. Cheap to clone; all clones are the same memory.
 #[derive(Debug, Clone)]
 pub struct GuestRam {
-    memory: GuestMemory,
+    pub(super) memory: GuestMemory,
     regions: Arc<[RamRegion]>,
-    memfd: Arc<File>,
+    pub(super) memfd: Arc<File>,
+    pub(super) backing: HugePages,
+    pub(super) pins: Arc<Pins>,
 }
 
 impl GuestRam {
@@ -167,9 +189,12 @@ impl GuestRam {
                 source: e.into(),
             })?
             .into();
-        let huge = huge != HugePages::None;
         let sized = memfd.set_len(size);
-        sized.map_err(|source| MemError::Size { size, huge, source })?;
+        sized.map_err(|source| MemError::Size {
+            size,
+            huge: huge != HugePages::None,
+            source,
+        })?;
         // A memfd that shrinks under a mapping turns guest accesses into SIGBUS.
         rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK | SealFlags::GROW).map_err(|e| {
             MemError::Memfd {
@@ -180,7 +205,7 @@ impl GuestRam {
         Self::map(memfd, split_around_hole(size), huge)
     }
 
-    fn map(memfd: File, regions: Vec<RamRegion>, huge: bool) -> Result<Self, MemError> {
+    fn map(memfd: File, regions: Vec<RamRegion>, backing: HugePages) -> Result<Self, MemError> {
         let memfd = Arc::new(memfd);
         let mut mapped = Vec::with_capacity(regions.len());
         for region in &regions {
@@ -192,7 +217,7 @@ impl GuestRam {
                 .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
                 .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
                 .with_file_offset(FileOffset::from_arc(Arc::clone(&memfd), region.offset))
-                .with_hugetlbfs(huge)
+                .with_hugetlbfs(backing != HugePages::None)
                 .build()
                 .map_err(|source| MemError::Map {
                     base: region.base,
@@ -209,6 +234,8 @@ impl GuestRam {
             memory,
             regions: regions.into(),
             memfd,
+            backing,
+            pins: Arc::default(),
         })
     }
 
@@ -234,6 +261,12 @@ impl GuestRam {
     #[must_use]
     pub const fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    /// The pages that back it: what is given back goes in whole ones.
+    #[must_use]
+    pub const fn backing(&self) -> HugePages {
+        self.backing
     }
 
     /// First host address of the region at `base`, for a KVM memory slot.
@@ -286,16 +319,6 @@ impl GuestRam {
                 let offset = at.0.wrapping_sub(region.start_addr().0);
                 usize::try_from(offset).is_ok_and(|offset| region.bitmap().dirty_at(offset))
             })
-    }
-
-    /// Makes all of it zero and gives its pages back to the host.
-    ///
-    /// # Errors
-    /// [`MemError::Clear`] when the host refuses.
-    pub fn clear(&self) -> Result<(), MemError> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&*self.memfd, flags, 0, self.size())
-            .map_err(|e| MemError::Clear { source: e.into() })
     }
 
     /// Forgets which pages are dirty.
