@@ -44,11 +44,29 @@ pub enum DmaError {
     Wraps(Iova),
 }
 
+/// An IOMMU whose mappings stand still.
+pub trait Lookup {
+    /// The guest physical address that `iova` stands for; what follows it in its page follows there.
+    ///
+    /// # Errors
+    /// [`DmaError::Blocked`] when there is no such mapping, or not for this way.
+    fn translate(&self, requester: Bdf, iova: Iova, way: Transfer) -> Result<Gpa, DmaError>;
+}
+
+impl fmt::Debug for dyn Lookup + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
 /// Implemented by an IOMMU.
 pub trait Translate: fmt::Debug + Send + Sync {
+    /// Runs `work`, once, while mappings are guaranteed to stay valid: the unit's read lock spans
+    /// it, so a completed invalidation has no copy in flight behind it. Faults are recorded after.
+    fn hold(&self, work: &mut dyn FnMut(&dyn Lookup));
+
     /// Translates the page of `iova` and runs `copy` with the guest physical address that `iova`
-    /// itself stands for, while the mapping is guaranteed to stay valid: the unit's read lock spans
-    /// both, so a completed invalidation has no copy in flight behind it.
+    /// itself stands for, under one [`Translate::hold`].
     ///
     /// # Errors
     /// [`DmaError::Blocked`] when there is no mapping, or what `copy` returned.
@@ -58,7 +76,14 @@ pub trait Translate: fmt::Debug + Send + Sync {
         iova: Iova,
         way: Transfer,
         copy: &mut dyn FnMut(Gpa) -> Result<(), DmaError>,
-    ) -> Result<(), DmaError>;
+    ) -> Result<(), DmaError> {
+        let mut result = Err(DmaError::Blocked(iova));
+        self.hold(&mut |unit| {
+            let found = unit.translate(requester, iova, way);
+            result = found.and_then(&mut *copy);
+        });
+        result
+    }
 }
 
 /// Bus Master Enable, shared between a function's command register and its workers.
@@ -87,10 +112,10 @@ impl Gate {
 /// One device's way to memory.
 #[derive(Debug, Clone)]
 pub struct Dma {
-    ram: GuestRam,
-    translator: Option<Arc<dyn Translate>>,
-    requester: Bdf,
-    gate: Gate,
+    pub(super) ram: GuestRam,
+    pub(super) translator: Option<Arc<dyn Translate>>,
+    pub(super) requester: Bdf,
+    pub(super) gate: Gate,
 }
 
 impl Dma {
@@ -115,6 +140,12 @@ impl Dma {
     #[must_use]
     pub fn platform(ram: GuestRam) -> Self {
         Self::new(ram, None, Bdf(0), Gate::new(true))
+    }
+
+    /// Whether an IOMMU stands between the device and memory.
+    #[must_use]
+    pub const fn is_translated(&self) -> bool {
+        self.translator.is_some()
     }
 
     /// Copies memory to the device.
@@ -191,19 +222,19 @@ mod tests {
     #[derive(Debug)]
     struct Swap;
 
-    impl Translate for Swap {
-        fn with_page(
-            &self,
-            _: Bdf,
-            iova: Iova,
-            _: Transfer,
-            copy: &mut dyn FnMut(Gpa) -> Result<(), DmaError>,
-        ) -> Result<(), DmaError> {
+    impl Lookup for Swap {
+        fn translate(&self, _: Bdf, iova: Iova, _: Transfer) -> Result<Gpa, DmaError> {
             match iova.0 & !0xfff {
-                0x1000 => copy(Gpa(iova.0 + 0x1000)),
-                0x2000 => copy(Gpa(iova.0 - 0x1000)),
+                0x1000 => Ok(Gpa(iova.0 + 0x1000)),
+                0x2000 => Ok(Gpa(iova.0 - 0x1000)),
                 _ => Err(DmaError::Blocked(iova)),
             }
+        }
+    }
+
+    impl Translate for Swap {
+        fn hold(&self, work: &mut dyn FnMut(&dyn Lookup)) {
+            work(self);
         }
     }
 

@@ -15,5 +15,7 @@
 )]
 
 mod handle;
+mod space;
 
-pub use handle::{Dma, DmaError, Gate, Iova, Transfer, Translate};
+pub use handle::{Dma, DmaError, Gate, Iova, Lookup, Transfer, Translate};
+pub use space::DmaSpace;
