@@ -5,6 +5,8 @@ mod common;
 
 #[path = "boot/board.rs"]
 mod board;
+#[path = "boot/cpu.rs"]
+mod cpu;
 #[path = "boot/disc_image.rs"]
 mod disc_image;
 #[path = "boot/disks.rs"]
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         input::CASES,
         log::CASES,
         msr::CASES,
+        cpu::CASES,
         board::CASES,
         disks::CASES,
         trouble::CASES,

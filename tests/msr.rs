@@ -15,6 +15,7 @@ use trapline::msr::{
 };
 use trapline::probe::{Cell, GuestOp, Outcome, Prober, Seen, matrix};
 use trapline::trace::Probe;
+use trapline::vm::cpuid::Profile;
 use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
 
 fn policy(text: &str) -> Policy {
@@ -22,7 +23,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn prober(text: &str) -> Prober {
-    Prober::new(policy(text)).unwrap()
+    Prober::new(policy(text), Profile::default()).unwrap()
 }
 
 fn seen(outcomes: &[Outcome]) -> Vec<Seen> {
@@ -145,7 +146,7 @@ fn what_is_forwarded_comes_out_as_it_does_without_a_filter() {
 fn the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous() {
     // LSTAR, PLATFORM_INFO, POLL_CONTROL, one that nobody has, the TSC.
     let indices = [0xc000_0082, 0xce, 0x4b56_4d05, 0xdead_beef, 0x10];
-    let found = matrix(&indices, 1, &policy(""), |_| {}).unwrap();
+    let found = matrix(&indices, 1, &policy(""), &Profile::default(), |_| {}).unwrap();
     assert_eq!(found.skipped, [0x10]);
     let [lstar, info, poll, none] = found.rows.as_slice() else {
         panic!("{found:?}")
@@ -162,8 +163,23 @@ fn the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous() {
     assert_eq!(none.read, Cell::Fault(Some(Reason::Unknown)));
     // A policy of the guest shows too.
     let denied = policy("[[rule]]\nmsr = 'LSTAR'\ndo = 'deny'\n");
-    let found = matrix(&[0xc000_0082], 1, &denied, |_| {}).unwrap();
+    let found = matrix(&[0xc000_0082], 1, &denied, &Profile::default(), |_| {}).unwrap();
     assert_eq!(found.rows[0].read, Cell::Fault(Some(Reason::Filter)));
+}
+
+#[test]
+fn the_cpu_decides_which_msrs_there_are() {
+    const SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+    const STEAL_TIME: u32 = 0x4b56_4d03;
+    let seen = |cpu: &str| {
+        let mut prober = Prober::new(policy(""), cpu.parse().unwrap()).unwrap();
+        let ops = [SYSTEM_TIME_NEW, STEAL_TIME].map(GuestOp::Read);
+        seen(&prober.run(&ops).unwrap().unwrap())
+    };
+    let (there, gone) = (Seen::Value(0), Seen::Fault);
+    assert_eq!(seen("host"), [there, there]);
+    assert_eq!(seen("-kvm-steal-time"), [there, gone]);
+    assert_eq!(seen("bare"), [gone, gone]);
 }
 
 /// Accesses by vCPU, instruction and reason.

@@ -42,10 +42,7 @@ const TABLE: [(&str, Here); 30] = [
     ("-name", Flag("--name")),
     ("-d", Flag("--events")),
     ("-trace", Flag("--events")),
-    (
-        "-cpu",
-        Words("has no counterpart: the guest sees the CPU that KVM offers"),
-    ),
+    ("-cpu", Flag("--cpu")),
     ("-accel", KVM),
     ("-enable-kvm", KVM),
     ("-machine", BOARD),

@@ -14,8 +14,8 @@ use crate::msr::{Engine, MsrHandler, MsrListener};
 use crate::pci::FunctionUse;
 use crate::trace::Probe;
 use crate::vm::{
-    Entry, Flat, Fleet, FleetError, OpenError, Segments, Vcpu, VcpuNotice, VcpuState, Vm, VmError,
-    VmSpec, VmState, cpuid,
+    CpuidError, Entry, Flat, Fleet, FleetError, OpenError, Segments, Vcpu, VcpuNotice, VcpuState,
+    Vm, VmError, VmSpec, VmState,
 };
 
 use super::deadline::DeadlineTimer;
@@ -24,7 +24,7 @@ use super::disk::Tell;
 use super::firmware;
 use super::layout;
 use super::msrs::{self, MsrSetupError};
-use super::spec::Spec;
+use super::spec::{Equipment, Spec};
 
 /// A board that could not be built, or a guest that could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum BoardError {
     /// KVM refused something.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The CPU that was asked for.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidError),
     /// The threads.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -146,7 +149,7 @@ impl Board {
             sink: plugs.sink,
         };
         firmware::set_up(&port);
-        let vcpus = make_vcpus(&vm)?;
+        let vcpus = make_vcpus(&vm, &spec.equipment)?;
         let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
         let fresh = (states, VmState::save(vm.fd())?);
         let msrs = Arc::new(msrs::engine(&vm, &spec, &clock, plugs.listener)?);
@@ -319,20 +322,14 @@ fn allocate(spec: &Spec) -> Result<GuestRam, MemError> {
     GuestRam::new(spec.memory, spec.huge_pages)
 }
 
-fn make_vcpus(vm: &Vm) -> Result<Vec<Vcpu>, BoardError> {
-    let supported = vm.supported_cpuid()?;
+fn make_vcpus(vm: &Vm, equipment: &Equipment) -> Result<Vec<Vcpu>, BoardError> {
+    let cpuid = vm.cpuid(&equipment.cpu)?;
     // Vm::new has refused more than 255.
     let cpus = u8::try_from(vm.vcpus()).unwrap_or(u8::MAX);
-    let tsc_deadline = vm.has_tsc_deadline();
     let mut vcpus = Vec::with_capacity(vm.vcpus());
     for apic_id in 0..cpus {
         let mut vcpu = vm.vcpu(apic_id)?;
-        let topology = cpuid::Topology {
-            apic_id,
-            cpus,
-            tsc_deadline,
-        };
-        vcpu.set_up(&cpuid::of_vcpu(&supported, topology))?;
+        vcpu.set_up(&cpuid, cpus)?;
         vcpus.push(vcpu);
     }
     Ok(vcpus)

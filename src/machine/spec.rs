@@ -6,6 +6,7 @@ use crate::boot::{Image, Initrd, Protocol};
 use crate::chipset::DebugExitMode;
 use crate::mem::HugePages;
 use crate::msr::policy::Policy;
+use crate::vm::cpuid::Profile;
 
 use super::disk::DriveSpec;
 use super::escape::EscapeKey;
@@ -45,6 +46,8 @@ pub struct Equipment {
     pub devices: Vec<Extra>,
     /// Disks and discs on the IDE channels.
     pub drives: Vec<DriveSpec>,
+    /// The CPU that the guest sees.
+    pub cpu: Profile,
     /// What becomes of MSR accesses.
     pub msr_policy: Policy,
 }

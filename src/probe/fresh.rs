@@ -6,7 +6,8 @@ use crate::boot::{ImageError, LoadError};
 use crate::bus::AttachError;
 use crate::mem::{GuestRam, HugePages, MemError};
 use crate::msr::filter::DoesNotFit;
-use crate::vm::{FleetError, OpenError, Vcpu, Vm, VmError, VmSpec, cpuid, open};
+use crate::vm::cpuid::Profile;
+use crate::vm::{CpuidError, FleetError, OpenError, Vcpu, Vm, VmError, VmSpec, open};
 
 /// What kept a probe from asking.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum ProbeError {
     /// KVM refused something.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The CPU that was asked for.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidError),
     /// The threads.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -100,7 +104,7 @@ impl Fresh {
     ///
     /// # Errors
     /// [`ProbeError`].
-    pub fn new() -> Result<Self, ProbeError> {
+    pub fn new(profile: &Profile) -> Result<Self, ProbeError> {
         let ram = GuestRam::new(2 << 20, HugePages::None)?;
         let spec = VmSpec {
             vcpus: 1,
@@ -108,12 +112,7 @@ impl Fresh {
         };
         let vm = Vm::new(open()?, &ram, spec)?;
         let mut vcpu = vm.vcpu(0)?;
-        let topology = cpuid::Topology {
-            apic_id: 0,
-            cpus: 1,
-            tsc_deadline: vm.has_tsc_deadline(),
-        };
-        vcpu.set_up(&cpuid::of_vcpu(&vm.supported_cpuid()?, topology))?;
+        vcpu.set_up(&vm.cpuid(profile)?, 1)?;
         Ok(Self {
             vcpu,
             _vm: vm,

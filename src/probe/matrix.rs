@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::msr::Reason;
 use crate::msr::names::{self, Class};
 use crate::msr::policy::Policy;
+use crate::vm::cpuid::Profile;
 
 use super::fresh::{ProbeError, Value};
 use super::ops::{GuestOp, SACRIFICE, Seen};
@@ -103,9 +104,10 @@ pub fn matrix(
     indices: &[u32],
     highest: u8,
     policy: &Policy,
+    profile: &Profile,
     mut progress: impl FnMut(usize),
 ) -> Result<Matrix, ProbeError> {
-    let mut prober = Prober::new(policy.clone())?;
+    let mut prober = Prober::new(policy.clone(), profile.clone())?;
     let (tried, skipped): (Vec<u32>, Vec<u32>) = indices
         .iter()
         .copied()

@@ -16,7 +16,7 @@ use crate::msr::policy::Policy;
 use crate::msr::{Cpu, Engine, MsrAccess, MsrAnswer, MsrHandler, MsrListener, Op, Reason, filter};
 use crate::trace::{Probe, Space};
 use crate::vm::{
-    Entry, Flat, Fleet, Segments, VcpuEnd, VcpuNotice, VcpuState, Vm, VmSpec, cpuid, open,
+    Entry, Flat, Fleet, Segments, VcpuEnd, VcpuNotice, VcpuState, Vm, VmSpec, cpuid::Profile, open,
 };
 
 use super::fresh::{ProbeError, Value};
@@ -145,7 +145,7 @@ impl Drop for Guest {
 }
 
 impl Guest {
-    fn start(policy: &Policy) -> Result<Self, ProbeError> {
+    fn start(policy: &Policy, profile: &Profile) -> Result<Self, ProbeError> {
         let ram = GuestRam::new(16 << 20, HugePages::None)?;
         let spec = VmSpec {
             vcpus: 1,
@@ -157,12 +157,7 @@ impl Guest {
             vm.set_msr_filter(&filter)?;
         }
         let mut vcpu = vm.vcpu(0)?;
-        let topology = cpuid::Topology {
-            apic_id: 0,
-            cpus: 1,
-            tsc_deadline: vm.has_tsc_deadline(),
-        };
-        vcpu.set_up(&cpuid::of_vcpu(&vm.supported_cpuid()?, topology))?;
+        vcpu.set_up(&vm.cpuid(profile)?, 1)?;
         vcpu.enter_at(&load_payload(&ram)?)?;
         let fleet = Fleet::new(1);
         let (send, news) = mpsc::sync_channel(4);
@@ -278,6 +273,7 @@ fn load_payload(ram: &GuestRam) -> Result<Entry, ProbeError> {
 /// Does MSR operations in a guest, under a policy; a guest that is lost is replaced.
 pub struct Prober {
     policy: Policy,
+    profile: Profile,
     guest: Guest,
 }
 
@@ -294,9 +290,13 @@ impl Prober {
     ///
     /// # Errors
     /// [`ProbeError`].
-    pub fn new(policy: Policy) -> Result<Self, ProbeError> {
-        let guest = Guest::start(&policy)?;
-        Ok(Self { policy, guest })
+    pub fn new(policy: Policy, profile: Profile) -> Result<Self, ProbeError> {
+        let guest = Guest::start(&policy, &profile)?;
+        Ok(Self {
+            policy,
+            profile,
+            guest,
+        })
     }
 
     /// Does operations in their order.
@@ -309,7 +309,7 @@ impl Prober {
             match self.guest.batch(batch)? {
                 Ok(more) => outcomes.extend(more),
                 Err(lost) => {
-                    self.guest = Guest::start(&self.policy)?;
+                    self.guest = Guest::start(&self.policy, &self.profile)?;
                     return Ok(Err(lost));
                 }
             }
@@ -332,7 +332,7 @@ impl Prober {
         let restored = self.guest.fleet.ask(0, move |vcpu| vcpu.restore(&ready))?;
         if restored.is_err() {
             // What cannot be put back cannot be gone on from.
-            self.guest = Guest::start(&self.policy)?;
+            self.guest = Guest::start(&self.policy, &self.profile)?;
         }
         Ok(())
     }

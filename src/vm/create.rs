@@ -15,6 +15,7 @@ use kvm_ioctls::{Cap, IoEventAddress, Kvm, MsrExitReason, VmFd};
 use crate::mem::GuestRam;
 
 use super::collected::Ring;
+use super::cpuid::{MachineCpuid, Profile, ProfileRefused};
 use super::error::VmError;
 use super::irqchip::KernelIrqchip;
 use super::vcpu::Vcpu;
@@ -34,6 +35,17 @@ pub struct VmSpec {
     pub vcpus: usize,
     /// Whether KVM logs the pages the guest writes.
     pub log_dirty: bool,
+}
+
+/// A machine's CPUID that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuidError {
+    /// KVM did not say what it supports.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// This host cannot have the profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileRefused),
 }
 
 /// A VM with its RAM, irqchip and timer in place.
@@ -174,7 +186,23 @@ impl Vm {
         self.sees_msrs
     }
 
-    /// CPUID as this KVM can give it, before it is made a vCPU's own.
+    /// The machine's CPUID under a profile, before it is made a vCPU's own.
+    ///
+    /// # Errors
+    /// [`CpuidError`].
+    pub fn cpuid(&self, profile: &Profile) -> Result<MachineCpuid, CpuidError> {
+        // Only for the words of a refusal: what is not readable is taken for not there.
+        let flags = || std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = if profile.is_host() {
+            String::new()
+        } else {
+            flags()
+        };
+        let supported = self.supported_cpuid()?;
+        Ok(profile.apply(&supported, self.has_tsc_deadline(), &processor)?)
+    }
+
+    /// CPUID as this KVM can give it.
     ///
     /// # Errors
     /// [`VmError::Vm`].

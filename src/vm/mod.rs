@@ -31,7 +31,7 @@ mod vcpu;
 
 pub use collected::Ring;
 pub use counts::{ExitCounts, LastExit};
-pub use create::{Vm, VmSpec};
+pub use create::{CpuidError, Vm, VmSpec};
 pub use entry::{Entry, Flat, Segments};
 pub use error::VmError;
 pub use fleet::{Fleet, FleetError, VcpuNotice, VcpuReport};

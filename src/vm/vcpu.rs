@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, Msrs, kvm_cpuid_entry2, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{
+    CpuId, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, Msrs, kvm_cpuid_entry2, kvm_enable_cap, kvm_fpu,
+    kvm_msr_entry, kvm_regs, kvm_sregs,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::bus::{BusPort, Width};
@@ -11,6 +14,7 @@ use crate::trace::{Event, ExitKind, Probe, Space};
 
 use super::collected::Ring;
 use super::counts::{ExitCounts, LastExit, Recent};
+use super::cpuid::{self, MachineCpuid, Topology};
 use super::entry::Entry;
 use super::error::VmError;
 use super::msr::Stopped;
@@ -159,11 +163,14 @@ impl Vcpu {
         }
     }
 
-    /// Gives it CPUID, boot MSRs, FPU and local APIC as firmware would have left them.
+    /// Gives it its own of the machine's CPUID, boot MSRs, FPU and local APIC as firmware would have left
+    /// them. The machine has `cpus` vCPUs.
     ///
     /// # Errors
     /// [`VmError`]; a refused MSR is named.
-    pub fn set_up(&mut self, cpuid: &[kvm_cpuid_entry2]) -> Result<(), VmError> {
+    pub fn set_up(&mut self, machine: &MachineCpuid, cpus: u8) -> Result<(), VmError> {
+        let apic_id = self.id;
+        let cpuid = &cpuid::of_vcpu(&machine.entries, Topology { apic_id, cpus })[..];
         let list = CpuId::from_entries(cpuid).map_err(|_| VmError::TooMany {
             vcpu: self.id,
             what: "setting CPUID",
@@ -173,6 +180,9 @@ impl Vcpu {
             .set_cpuid2(&list)
             .map_err(self.error("setting CPUID", "KVM_SET_CPUID2"))?;
         self.cpuid = cpuid.into();
+        if machine.enforces_pv {
+            self.enforce_pv()?;
+        }
         let msrs: Vec<_> = BOOT_MSRS
             .iter()
             .map(|&(index, data)| kvm_msr_entry {
@@ -191,6 +201,23 @@ impl Vcpu {
             .set_fpu(&fpu)
             .map_err(self.error("setting the FPU", "KVM_SET_FPU"))?;
         self.virtual_wire()
+    }
+
+    /// Without this every paravirtual MSR works, whatever CPUID announces (api.rst 8.28). A KVM that is too old
+    /// to hide them (before Linux 5.10) leaves them there.
+    fn enforce_pv(&self) -> Result<(), VmError> {
+        let cap = kvm_enable_cap {
+            cap: KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+            args: [1, 0, 0, 0],
+            ..Default::default()
+        };
+        match self.fd.enable_cap(&cap) {
+            Err(error) if error.errno() != libc::EINVAL => Err(self.error(
+                "hiding paravirtual MSRs",
+                "KVM_CAP_ENFORCE_PV_FEATURE_CPUID",
+            )(error)),
+            _ => Ok(()),
+        }
     }
 
     /// PIC interrupts arrive at LINT0 of the boot processor, NMIs at LINT1 of all

@@ -10,6 +10,7 @@ use crate::cli::lab::LabArgs;
 use crate::cli::values::{Device, Disk, Pair, Size, Span};
 use crate::machine::{EscapeKey, OnOops, OnReboot};
 use crate::mem::HugePages;
+use crate::vm::cpuid::Profile;
 
 /// Boot a guest and end with its status
 ///
@@ -37,6 +38,11 @@ pub(crate) struct BootArgs {
     /// Number of vCPUs [default: 1]
     #[arg(short = 'c', long, value_name = "N")]
     pub(crate) cpus: Option<usize>,
+    /// The guest's CPU: host, bare, x86-64, x86-64-v2 to -v4, +feature, -feature, vendor=, family=, model=,
+    /// stepping= [default: host]
+    #[arg(long, value_name = "SPEC", allow_hyphen_values = true)]
+    #[serde(deserialize_with = "text")]
+    pub(crate) cpu: Option<Profile>,
     /// Guest memory, in MiB without a suffix [default: 256M]
     #[arg(short = 'm', long, value_name = "SIZE")]
     pub(crate) mem: Option<Size>,
@@ -197,6 +203,7 @@ impl BootArgs {
             cmdline: self.cmdline.or(below.cmdline),
             protocol: self.protocol.or(below.protocol),
             cpus: self.cpus.or(below.cpus),
+            cpu: self.cpu.or(below.cpu),
             mem: self.mem.or(below.mem),
             hugepages: self.hugepages.or(below.hugepages),
             exec: self.exec.or(below.exec.filter(|_| !says)),

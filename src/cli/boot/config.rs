@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_the_nearest() {
-        let error = parse("cpu = 2\n").unwrap_err().to_string();
+        let error = parse("cpuss = 2\n").unwrap_err().to_string();
         assert!(
-            error.contains("unknown key \"cpu\"") && error.contains("\"cpus\""),
+            error.contains("unknown key \"cpuss\"") && error.contains("\"cpus\""),
             "{error}"
         );
     }

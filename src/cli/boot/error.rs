@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::machine::{BoardError, FitError, MsrSetupError, RunError};
-use crate::vm::VmError;
+use crate::vm::{CpuidError, VmError};
 
 use crate::cli::Failure;
 
@@ -73,9 +73,11 @@ pub(super) fn of_run(error: RunError) -> Failure {
         RunError::Board(BoardError::Msrs(
             MsrSetupError::Filter(_) | MsrSetupError::Program { .. },
         )) => Failure::usage(error),
-        RunError::Board(BoardError::Open(_) | BoardError::Msrs(MsrSetupError::Lacks { .. })) => {
-            Failure::host(error)
-        }
+        RunError::Board(
+            BoardError::Open(_)
+            | BoardError::Cpuid(CpuidError::Profile(_))
+            | BoardError::Msrs(MsrSetupError::Lacks { .. }),
+        ) => Failure::host(error),
         _ => Failure::internal(error),
     }
 }

@@ -234,6 +234,7 @@ pub(super) fn equipment(args: &BootArgs, debug_exit: DebugExitMode) -> Equipment
         post_codes: args.post_codes,
         devices: args.device.iter().map(|device| device.0.clone()).collect(),
         drives: drives(args),
+        cpu: args.cpu.clone().unwrap_or_default(),
         ..Equipment::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Failure, named, number, of_probe};
+use super::{CpuArg, Failure, named, number, of_probe};
 use crate::cli::{Status, out};
 use crate::machine::Hex;
 use crate::msr::{describe, names};
@@ -17,6 +17,8 @@ pub(super) struct Get {
     /// What to read
     #[arg(required = true, value_name = "MSR")]
     msrs: Vec<String>,
+    #[command(flatten)]
+    cpu: CpuArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,6 +30,8 @@ pub(super) struct Set {
     /// What to write, in this order
     #[arg(required = true, value_name = "MSR=VALUE")]
     values: Vec<String>,
+    #[command(flatten)]
+    cpu: CpuArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -73,7 +77,7 @@ impl Get {
             let (single, indices) = named(word)?;
             wanted.extend(indices.into_iter().map(|index| (index, single)));
         }
-        let fresh = Fresh::new().map_err(of_probe)?;
+        let fresh = Fresh::new(&self.cpu.cpu).map_err(of_probe)?;
         let mut items = Vec::new();
         for (index, must) in wanted {
             match fresh.get(index).map_err(of_probe)? {
@@ -103,7 +107,7 @@ impl Set {
             }
             entries.extend(indices.into_iter().map(|index| (index, value)));
         }
-        let fresh = Fresh::new().map_err(of_probe)?;
+        let fresh = Fresh::new(&self.cpu.cpu).map_err(of_probe)?;
         fresh.set(&entries).map_err(of_probe)?;
         let mut items = Vec::new();
         for (index, _) in entries {

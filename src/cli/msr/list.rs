@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Failure, of_probe};
+use super::{CpuArg, Failure, of_probe};
 use crate::cli::{Status, out};
 use crate::machine::Hex;
 use crate::msr::names::{self, Class};
@@ -14,6 +14,8 @@ pub(super) struct List {
     /// Only those that Trapline has no name for
     #[arg(long)]
     unnamed: bool,
+    #[command(flatten)]
+    cpu: CpuArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +37,7 @@ struct Item {
 impl List {
     pub(super) fn run(&self) -> Result<Status, Failure> {
         let lists = Lists::read().map_err(of_probe)?;
-        let fresh = Fresh::new().map_err(of_probe)?;
+        let fresh = Fresh::new(&self.cpu.cpu).map_err(of_probe)?;
         let mut indices: Vec<u32> = lists.save.iter().chain(&lists.features).copied().collect();
         indices.sort_unstable();
         indices.dedup();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Failure, named, of_probe};
+use super::{CpuArg, Failure, named, of_probe};
 use crate::cli::{Status, out};
 use crate::machine::Hex;
 use crate::msr::names;
@@ -30,6 +30,8 @@ pub(super) struct MatrixArgs {
     /// The policy of the guest, as for `boot`
     #[arg(long, value_name = "FILE")]
     msr_policy: Vec<String>,
+    #[command(flatten)]
+    cpu: CpuArg,
     /// Print JSON, for `trapline msr diff`
     #[arg(long)]
     json: bool,
@@ -71,7 +73,8 @@ impl MatrixArgs {
         let policy = Policy::load(&self.msr_policy).map_err(Failure::usage)?;
         let indices = self.indices()?;
         let total = indices.len();
-        let found = matrix(&indices, self.tier, &policy, |_| {}).map_err(of_probe)?;
+        let found =
+            matrix(&indices, self.tier, &policy, &self.cpu.cpu, |_| {}).map_err(of_probe)?;
         if !quiet {
             say_skipped(&found, total);
         }

@@ -12,6 +12,7 @@ use super::{Failure, Global, LabArgs, out};
 use crate::lab::{self, Command, Decision, Exit, Need, Options};
 use crate::msr::policy::{Problem, Scope, target};
 use crate::probe::ProbeError;
+use crate::vm::cpuid::Profile;
 
 /// List, read, write, try, compare and explain MSRs
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,20 @@ pub(super) struct Msr {
     verb: Verb,
     #[command(flatten)]
     lab: LabArgs,
+}
+
+/// The CPU that decides which MSRs there are.
+#[derive(Debug, clap::Args)]
+struct CpuArg {
+    /// The guest's CPU, as for `boot`
+    #[arg(
+        long,
+        value_name = "SPEC",
+        default_value = "host",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    cpu: Profile,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -93,7 +108,7 @@ fn number(text: &str) -> Result<u64, Failure> {
 
 fn of_probe(error: ProbeError) -> Failure {
     match error {
-        ProbeError::Open(_) | ProbeError::Vm(_) => Failure::host(error),
+        ProbeError::Open(_) | ProbeError::Vm(_) | ProbeError::Cpuid(_) => Failure::host(error),
         _ => Failure::internal(error),
     }
 }

@@ -1,9 +1,9 @@
-//! The guest's CPUID: what KVM supports, with the leaves that differ from vCPU to vCPU made right.
+//! The leaves that differ from vCPU to vCPU, and from the host's: how many there are, and which one this is.
 //!
 //! One package, one die, one thread per core; APIC ids run from 0. SDM 2A "CPUID" and AMD APM 3
 //! appendix E give the leaves.
 
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 /// What makes one vCPU's CPUID differ from another's, and from the host's.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,6 @@ pub struct Topology {
     pub apic_id: u8,
     /// vCPUs in the machine, 1 to 255.
     pub cpus: u8,
-    /// Whether the in-kernel APIC has a TSC deadline timer.
-    pub tsc_deadline: bool,
 }
 
 impl Topology {
@@ -23,25 +21,22 @@ impl Topology {
     }
 }
 
-const HYPERVISOR: u32 = 1 << 31;
-const TSC_DEADLINE: u32 = 1 << 24;
 const HTT: u32 = 1 << 28;
 /// AMD, leaf 0x80000001 ECX: legacy multi-core.
 const CMP_LEGACY: u32 = 1 << 1;
 const LEVEL_SMT: u32 = 1 << 8;
 const LEVEL_CORE: u32 = 2 << 8;
 
-/// Makes `supported` the CPUID of one vCPU.
+/// Makes the machine's CPUID that of one vCPU.
 #[must_use]
-pub fn of_vcpu(supported: &CpuId, topology: Topology) -> Vec<kvm_cpuid_entry2> {
-    let mut entries: Vec<_> = supported
-        .as_slice()
+pub fn of_vcpu(machine: &[kvm_cpuid_entry2], topology: Topology) -> Vec<kvm_cpuid_entry2> {
+    let mut entries: Vec<_> = machine
         .iter()
         .copied()
         // The topology leaves are written whole below.
         .filter(|e| e.function != 0xb && e.function != 0x1f)
         .collect();
-    let has_extended_topology = supported.as_slice().iter().any(|e| e.function == 0xb);
+    let has_extended_topology = machine.iter().any(|e| e.function == 0xb);
     for entry in &mut entries {
         apply(entry, topology);
     }
@@ -68,8 +63,6 @@ fn apply(entry: &mut kvm_cpuid_entry2, topology: Topology) {
     match entry.function {
         1 => {
             entry.ebx = (entry.ebx & 0xffff) | id << 24 | cpus << 16;
-            entry.ecx |= HYPERVISOR;
-            set(&mut entry.ecx, TSC_DEADLINE, topology.tsc_deadline);
             set(&mut entry.edx, HTT, cpus > 1);
         }
         // Deterministic caches: level 1 and 2 belong to a core, level 3 to the package.
@@ -149,15 +142,7 @@ mod tests {
     }
 
     fn made(entries: &[kvm_cpuid_entry2], apic_id: u8, cpus: u8) -> Vec<kvm_cpuid_entry2> {
-        let supported = CpuId::from_entries(entries).unwrap();
-        of_vcpu(
-            &supported,
-            Topology {
-                apic_id,
-                cpus,
-                tsc_deadline: true,
-            },
-        )
+        of_vcpu(entries, Topology { apic_id, cpus })
     }
 
     fn find(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
@@ -193,13 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn one_cpu_is_not_multithreaded_and_always_virtual() {
+    fn one_cpu_is_not_multithreaded() {
         let mut host = entry(1, 0);
         host.edx = HTT;
         let leaf = find(&made(&[host], 0, 1), 1, 0);
         assert_eq!(leaf.edx & HTT, 0);
-        assert_ne!(leaf.ecx & HYPERVISOR, 0);
-        assert_ne!(leaf.ecx & TSC_DEADLINE, 0);
     }
 
     #[test]
