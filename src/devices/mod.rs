@@ -11,5 +11,6 @@
 )]
 
 mod edu;
+pub mod virtio;
 
 pub use edu::{DEFAULT_DMA_BITS, Edu};
