@@ -17,7 +17,7 @@ use crate::mem::GuestRam;
 use super::collected::Ring;
 use super::cpuid::{MachineCpuid, Profile, ProfileRefused};
 use super::error::VmError;
-use super::irqchip::KernelIrqchip;
+use super::irqchip::{self, KernelIrqchip};
 use super::vcpu::Vcpu;
 
 /// Three pages KVM needs for itself on Intel hosts without unrestricted guests, in the hole below the
@@ -85,6 +85,7 @@ impl Vm {
             .map_err(vm("placing the TSS", "KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip()
             .map_err(vm("making the irqchip", "KVM_CREATE_IRQCHIP"))?;
+        irqchip::wire(&fd).map_err(vm("wiring the irqchip", "KVM_SET_GSI_ROUTING"))?;
         let pit = kvm_pit_config {
             flags: KVM_PIT_SPEAKER_DUMMY,
             ..Default::default()
