@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::Recipe;
 pub use tools::Tool;
+pub(super) use tools::missing_programs;
 
 use super::apt::AptError;
 use super::cache::Cache;

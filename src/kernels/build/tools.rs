@@ -62,6 +62,14 @@ pub(super) fn missing() -> Vec<Tool> {
     missing
 }
 
+/// Those of these programs that this machine lacks.
+pub(in crate::kernels) fn missing_programs(names: &[&str]) -> Vec<Tool> {
+    let wanted = PROGRAMS
+        .into_iter()
+        .filter(|tool| names.contains(&tool.name));
+    wanted.filter(|tool| !is_program(tool.name)).collect()
+}
+
 /// Whether the search path has a program.
 pub(super) fn is_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
