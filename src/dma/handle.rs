@@ -86,6 +86,23 @@ pub trait Translate: fmt::Debug + Send + Sync {
     }
 }
 
+/// A transfer that named an address where no RAM is, or that wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stray {
+    /// Which way the bytes were to go.
+    pub way: Transfer,
+    /// The first address without RAM.
+    pub at: Iova,
+    /// Bytes of the whole transfer.
+    pub len: u64,
+}
+
+/// Hears of transfers that go astray. The device itself often cannot say that one did.
+pub trait DmaWatch: fmt::Debug + Send + Sync {
+    /// `requester` reached for what is not there.
+    fn stray(&self, requester: Bdf, stray: Stray);
+}
+
 /// Bus Master Enable, shared between a function's command register and its workers.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<AtomicBool>);
@@ -116,6 +133,7 @@ pub struct Dma {
     pub(super) translator: Option<Arc<dyn Translate>>,
     pub(super) requester: Bdf,
     pub(super) gate: Gate,
+    pub(super) watch: Option<Arc<dyn DmaWatch>>,
 }
 
 impl Dma {
@@ -132,6 +150,16 @@ impl Dma {
             translator,
             requester,
             gate,
+            watch: None,
+        }
+    }
+
+    /// The same, and `watch` hears of what goes astray.
+    #[must_use]
+    pub fn watched(self, watch: Arc<dyn DmaWatch>) -> Self {
+        Self {
+            watch: Some(watch),
+            ..self
         }
     }
 
@@ -178,7 +206,28 @@ impl Dma {
         })
     }
 
+    /// A transfer of `len` bytes found no RAM at `at`.
+    pub(super) fn astray(&self, way: Transfer, at: Iova, len: u64) {
+        if let Some(watch) = &self.watch {
+            watch.stray(self.requester, Stray { way, at, len });
+        }
+    }
+
     fn pages(
+        &self,
+        at: Iova,
+        len: usize,
+        way: Transfer,
+        copy: impl FnMut(Iova, Gpa, usize) -> Result<(), DmaError>,
+    ) -> Result<(), DmaError> {
+        let done = self.each_page(at, len, way, copy);
+        if let Err(DmaError::NotRam(at) | DmaError::Wraps(at)) = done {
+            self.astray(way, at, len as u64);
+        }
+        done
+    }
+
+    fn each_page(
         &self,
         at: Iova,
         len: usize,
@@ -274,6 +323,45 @@ mod tests {
         assert_eq!(
             dma.write(Iova(0x9000), b"x"),
             Err(DmaError::Blocked(Iova(0x9000)))
+        );
+    }
+
+    #[derive(Debug, Default)]
+    struct Heard(std::sync::Mutex<Vec<(Bdf, Stray)>>);
+
+    impl DmaWatch for Heard {
+        fn stray(&self, requester: Bdf, stray: Stray) {
+            self.0.lock().unwrap().push((requester, stray));
+        }
+    }
+
+    #[test]
+    fn what_goes_astray_is_heard_of_and_what_is_blocked_is_not() {
+        let heard = Arc::new(Heard::default());
+        let gate = Gate::new(false);
+        let dma = Dma::new(ram(), None, Bdf(8), gate.clone()).watched(heard.clone());
+        let far = Iova(0x0046_f63b_805b_7ff8);
+        assert_eq!(dma.write(far, b"x"), Err(DmaError::GateClosed));
+        gate.set(true);
+        assert_eq!(dma.write(far, b"x"), Err(DmaError::NotRam(far)));
+        // The end of RAM lies in the middle of this one.
+        let end = Iova(2 << 20);
+        assert_eq!(
+            dma.read(Iova(end.0 - 4), &mut [0; 8]),
+            Err(DmaError::NotRam(end))
+        );
+        let unit = Dma::new(ram(), Some(Arc::new(Swap)), Bdf(8), gate).watched(heard.clone());
+        assert_eq!(
+            unit.write(Iova(0x9000), b"x"),
+            Err(DmaError::Blocked(Iova(0x9000)))
+        );
+        let stray = |way, at, len| (Bdf(8), Stray { way, at, len });
+        assert_eq!(
+            *heard.0.lock().unwrap(),
+            [
+                stray(Transfer::ToMemory, far, 1),
+                stray(Transfer::FromMemory, end, 8)
+            ]
         );
     }
 

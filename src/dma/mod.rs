@@ -17,5 +17,5 @@
 mod handle;
 mod space;
 
-pub use handle::{Dma, DmaError, Gate, Iova, Lookup, Transfer, Translate};
+pub use handle::{Dma, DmaError, DmaWatch, Gate, Iova, Lookup, Stray, Transfer, Translate};
 pub use space::DmaSpace;

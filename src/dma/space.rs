@@ -67,7 +67,10 @@ impl DmaSpace<'_> {
         let memory = self.dma.ram.memory();
         match memory.get_slice(GuestAddress(gpa), len) {
             Ok(slice) => Ok((slice, chunk)),
-            Err(_) => Err(DmaError::NotRam(iova)),
+            Err(_) => {
+                self.dma.astray(way, iova, left);
+                Err(DmaError::NotRam(iova))
+            }
         }
     }
 }

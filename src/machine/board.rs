@@ -13,6 +13,7 @@ use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
 use crate::pci::FunctionUse;
 use crate::trace::Probe;
+use crate::vm::cpuid::MachineCpuid;
 use crate::vm::{
     CpuidError, Entry, Flat, Fleet, FleetError, OpenError, Segments, Vcpu, VcpuNotice, VcpuState,
     Vm, VmError, VmSpec, VmState,
@@ -24,7 +25,7 @@ use super::disk::Tell;
 use super::firmware;
 use super::layout;
 use super::msrs::{self, MsrSetupError};
-use super::spec::{Equipment, Spec};
+use super::spec::Spec;
 
 /// A board that could not be built, or a guest that could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +75,7 @@ pub struct Plugs {
     pub notice: Arc<dyn VcpuNotice>,
     /// Hears what the MSR policy has to say.
     pub listener: Arc<dyn MsrListener>,
-    /// Takes what the user is to hear of disks.
+    /// Takes what the user is to hear of disks and of DMA.
     pub tell: Tell,
     /// Whether each access is to be an exit of its own: somebody records them.
     pub every_exit: bool,
@@ -127,6 +128,7 @@ impl Board {
                 vm.collect_writes(port, len)?;
             }
         }
+        let cpuid = vm.cpuid(&spec.equipment.cpu)?;
         let clock = plugs.clock;
         let lines = Lines::new(Arc::clone(vm.irqchip()) as _);
         let (input, piped) = (HostInput::default(), HostInput::default());
@@ -138,6 +140,7 @@ impl Board {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             messages: Arc::clone(vm.irqchip()) as _,
             tell: plugs.tell,
+            phys_bits: cpuid.phys_bits(),
             lines,
         };
         let cpus = u16::try_from(spec.cpus).unwrap_or(u16::MAX);
@@ -149,7 +152,7 @@ impl Board {
             sink: plugs.sink,
         };
         firmware::set_up(&port);
-        let vcpus = make_vcpus(&vm, &spec.equipment)?;
+        let vcpus = make_vcpus(&vm, &cpuid)?;
         let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
         let fresh = (states, VmState::save(vm.fd())?);
         let msrs = Arc::new(msrs::engine(&vm, &spec, &clock, plugs.listener)?);
@@ -322,14 +325,13 @@ fn allocate(spec: &Spec) -> Result<GuestRam, MemError> {
     GuestRam::new(spec.memory, spec.huge_pages)
 }
 
-fn make_vcpus(vm: &Vm, equipment: &Equipment) -> Result<Vec<Vcpu>, BoardError> {
-    let cpuid = vm.cpuid(&equipment.cpu)?;
+fn make_vcpus(vm: &Vm, cpuid: &MachineCpuid) -> Result<Vec<Vcpu>, BoardError> {
     // Vm::new has refused more than 255.
     let cpus = u8::try_from(vm.vcpus()).unwrap_or(u8::MAX);
     let mut vcpus = Vec::with_capacity(vm.vcpus());
     for apic_id in 0..cpus {
         let mut vcpu = vm.vcpu(apic_id)?;
-        vcpu.set_up(&cpuid, cpus)?;
+        vcpu.set_up(cpuid, cpus)?;
         vcpus.push(vcpu);
     }
     Ok(vcpus)

@@ -18,6 +18,7 @@ use crate::trace::Bdf;
 use super::disk::{self, DiskError, DriveSpec, Tell};
 use super::layout::{self, functions};
 use super::spec::{Equipment, Extra};
+use super::strays::Strays;
 
 /// What the devices are plugged into.
 pub(super) struct Ends {
@@ -35,8 +36,10 @@ pub(super) struct Ends {
     pub(super) lines: Lines,
     /// Takes messages.
     pub(super) messages: Arc<dyn MsiSink>,
-    /// Takes what the user is to hear of disks.
+    /// Takes what the user is to hear of disks and of DMA.
     pub(super) tell: Tell,
+    /// Bits of the guest's physical addresses.
+    pub(super) phys_bits: u8,
 }
 
 /// The devices in their places.
@@ -81,6 +84,7 @@ struct Slots<'a> {
     lines: &'a Lines,
     messages: &'a Arc<dyn MsiSink>,
     pirqs: Pirqs,
+    strays: Strays,
     bus: &'a mut Bus,
     functions: Vec<FunctionUse>,
 }
@@ -89,7 +93,8 @@ impl Slots<'_> {
     /// The seat at `bdf`, with a line when the function has a pin.
     fn seat(&self, bdf: Bdf, name: &'static str, pin: Option<Pin>) -> Seat {
         let line = pin.map(|pin| self.pirqs.line(self.lines, name, bdf, pin));
-        Seat::new(bdf, self.ram.clone(), None, Arc::clone(self.messages), line)
+        let seat = Seat::new(bdf, self.ram.clone(), None, Arc::clone(self.messages), line);
+        seat.watched(self.strays.of(name))
     }
 
     /// Puts a function into its seat.
@@ -151,6 +156,7 @@ pub(super) fn fit_out(
         lines,
         messages: &ends.messages,
         pirqs: Pirqs::new(),
+        strays: Strays::new(Arc::clone(&ends.tell), ends.phys_bits),
         bus: &mut bus,
         functions: Vec::new(),
     };

@@ -74,6 +74,7 @@ fn rig() -> Rig {
         lines: lines.clone(),
         messages: Arc::new(Nowhere::default()),
         tell: Arc::new(drop),
+        phys_bits: 46,
     };
     let image = image();
     let drive = DriveSpec {

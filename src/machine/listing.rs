@@ -139,6 +139,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
         lines: lines.clone(),
         messages: Arc::new(Nowhere),
         tell: Arc::new(drop),
+        phys_bits: 52,
     };
     let devices = fit_out(equipment, 1, &ram, ends)?;
     let port = BusPort {

@@ -29,6 +29,7 @@ mod run;
 mod signals;
 mod spec;
 mod stdin;
+mod strays;
 mod terminal;
 mod thrift;
 mod timeline;

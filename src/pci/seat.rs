@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bus::{Line, MsiSink};
-use crate::dma::{Dma, Gate, Translate};
+use crate::dma::{Dma, DmaWatch, Gate, Translate};
 use crate::mem::GuestRam;
 use crate::trace::Bdf;
 
@@ -36,6 +36,15 @@ impl Seat {
             dma: Dma::new(ram, translator, bdf, gate.clone()),
             interrupts: Interrupts::new(bdf, gate.clone(), messages, line),
             gate,
+        }
+    }
+
+    /// The same, and `watch` hears of its DMA that goes astray.
+    #[must_use]
+    pub fn watched(self, watch: Arc<dyn DmaWatch>) -> Self {
+        Self {
+            dma: self.dma.watched(watch),
+            ..self
         }
     }
 

@@ -24,6 +24,15 @@ impl MachineCpuid {
     pub fn entries(&self) -> &[kvm_cpuid_entry2] {
         &self.entries
     }
+
+    /// Bits of a physical address, MAXPHYADDR: leaf 0x80000008, EAX 7:0; 36 without it (SDM 3A,
+    /// 4.1.4).
+    #[must_use]
+    pub fn phys_bits(&self) -> u8 {
+        let mut leaves = self.entries.iter();
+        let leaf = leaves.find(|leaf| leaf.function == 0x8000_0008);
+        leaf.map_or(36, |leaf| leaf.eax.to_le_bytes()[0])
+    }
 }
 
 /// A profile that this host cannot have.
