@@ -84,7 +84,8 @@ pub enum ImageFault {
     },
     /// An ELF file of 32 bits.
     #[error(
-        "is a 32-bit {machine} ELF; Trapline boots 64-bit x86 kernels, build with CONFIG_64BIT=y"
+        "is a 32-bit {machine} ELF without a multiboot header; Trapline boots 64-bit x86 kernels, \
+         build with CONFIG_64BIT=y, and multiboot kernels"
     )]
     Elf32 {
         /// The machine it is for.
@@ -135,6 +136,27 @@ pub enum ImageFault {
          build with CONFIG_64BIT=y"
     )]
     NoEntry64,
+    /// An ELF64 file with a multiboot header that has no addresses.
+    #[error(
+        "is a 64-bit ELF with a multiboot header; multiboot loads ELF32, so convert it: \
+         objcopy -O elf32-i386 IN OUT (kvm-unit-tests calls the result *.flat)"
+    )]
+    MultibootElf64,
+    /// A multiboot header whose fields contradict each other or the file.
+    #[error("has a broken multiboot header: {what}; build it again")]
+    BrokenMultiboot {
+        /// The contradiction.
+        what: &'static str,
+    },
+    /// A multiboot header with requirements that the specification does not define.
+    #[error(
+        "has a multiboot header that requires what multiboot 1 does not define (flags {flags:#x}); \
+         build it without them"
+    )]
+    MultibootWants {
+        /// The bits.
+        flags: u32,
+    },
     /// None of the above.
     #[error(
         "is neither a bzImage nor an ELF file (it starts {start}); give a bzImage (vmlinuz) or an \

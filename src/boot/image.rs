@@ -11,10 +11,12 @@ use super::banner;
 use super::bzimage::BzImage;
 use super::elf::Elf;
 use super::fault::{ImageError, ImageFault};
+use super::flat::{FlatImage, Format};
 use super::foreign;
+use super::multiboot::Multiboot;
 
-/// Enough for every header at a fixed place.
-const HEAD_LEN: usize = 4096;
+/// Enough for every header: a multiboot header lies in the first 8 KiB, the others before that.
+const HEAD_LEN: usize = 8192;
 
 /// The container a kernel comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub enum Kind {
     BzImage,
     /// The kernel itself: vmlinux.
     Elf,
+    /// A kernel with a multiboot header, ELF32 or flat.
+    Multiboot,
+    /// A flat binary, because the user said so.
+    Flat,
 }
 
 impl Kind {
@@ -32,6 +38,8 @@ impl Kind {
         match self {
             Self::BzImage => "bzImage",
             Self::Elf => "ELF",
+            Self::Multiboot => "multiboot",
+            Self::Flat => "flat",
         }
     }
 }
@@ -49,6 +57,8 @@ pub struct Protocols {
 pub(super) enum Form {
     BzImage(BzImage),
     Elf(Elf),
+    Multiboot(Multiboot),
+    Flat(FlatImage),
 }
 
 /// A kernel file whose headers hold together.
@@ -66,8 +76,16 @@ impl Image {
     /// # Errors
     /// [`ImageError`], which says what the file is instead of a kernel that boots here.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        Self::open_as(path, Format::Auto)
+    }
+
+    /// The same of a file that is to be read in a format the user names.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn open_as(path: impl AsRef<Path>, format: Format) -> Result<Self, ImageError> {
         let path = path.as_ref();
-        Self::identify(path).map_err(|fault| ImageError {
+        Self::identify(path, format).map_err(|fault| ImageError {
             path: path.to_owned(),
             fault,
         })
@@ -85,14 +103,14 @@ impl Image {
             .map_err(io::Error::from)
             .and_then(|file| file.write_all_at(bytes, 0).map(|()| file));
         held.map_err(ImageFault::Open)
-            .and_then(|file| Self::of_file(path, file))
+            .and_then(|file| Self::of_file(path, file, Format::Auto))
             .map_err(|fault| ImageError {
                 path: path.to_owned(),
                 fault,
             })
     }
 
-    fn identify(path: &Path) -> Result<Self, ImageFault> {
+    fn identify(path: &Path, format: Format) -> Result<Self, ImageFault> {
         // Not opened before it is known to be a file: opening a pipe without a writer hangs.
         let about = std::fs::metadata(path).map_err(opening)?;
         if about.is_dir() {
@@ -101,21 +119,17 @@ impl Image {
         if !about.is_file() {
             return Err(ImageFault::NotRegular);
         }
-        Self::of_file(path, File::open(path).map_err(opening)?)
+        Self::of_file(path, File::open(path).map_err(opening)?, format)
     }
 
-    fn of_file(path: &Path, file: File) -> Result<Self, ImageFault> {
+    fn of_file(path: &Path, file: File, format: Format) -> Result<Self, ImageFault> {
         let size = file.metadata().map_err(ImageFault::Open)?.len();
         if size == 0 {
             return Err(ImageFault::Empty);
         }
-        let head = read_up_to(&file, 0, HEAD_LEN)?;
-        let form = if BzImage::recognises(&head) {
-            Form::BzImage(BzImage::parse(&file, &head, size)?)
-        } else if Elf::recognises(&head) {
-            Form::Elf(Elf::parse(&file, &head, size)?)
-        } else {
-            return Err(foreign::name(&head));
+        let form = match format {
+            Format::Auto => recognise(&file, size)?,
+            Format::Flat(flat) => Form::Flat(FlatImage { flat, size }),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -137,6 +151,8 @@ impl Image {
         match self.form {
             Form::BzImage(_) => Kind::BzImage,
             Form::Elf(_) => Kind::Elf,
+            Form::Multiboot(_) => Kind::Multiboot,
+            Form::Flat(_) => Kind::Flat,
         }
     }
 
@@ -152,6 +168,10 @@ impl Image {
                 linux: true,
                 pvh: elf.pvh.is_some(),
             },
+            Form::Multiboot(_) | Form::Flat(_) => Protocols {
+                linux: false,
+                pvh: false,
+            },
         }
     }
 
@@ -165,6 +185,7 @@ impl Image {
                 let segments = elf.segments.iter().map(|s| (s.offset, s.file_len));
                 banner::find(&self.file, segments)
             }
+            Form::Multiboot(_) | Form::Flat(_) => None,
         }
     }
 
@@ -172,6 +193,14 @@ impl Image {
     #[must_use]
     pub fn release(&self) -> Option<String> {
         self.version()?.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// The file, once more, and its length.
+    ///
+    /// # Errors
+    /// When the host has no descriptor left.
+    pub fn share(&self) -> io::Result<(File, u64)> {
+        Ok((self.file.try_clone()?, self.size))
     }
 
     pub(super) const fn form(&self) -> &Form {
@@ -184,6 +213,34 @@ impl Image {
 
     pub(super) const fn size(&self) -> u64 {
         self.size
+    }
+}
+
+/// What a file is, by its content. A kernel that is Linux's or has a PVH note is that first: some carry
+/// a multiboot header besides.
+fn recognise(file: &File, size: u64) -> Result<Form, ImageFault> {
+    let head = read_up_to(file, 0, HEAD_LEN)?;
+    if BzImage::recognises(&head) {
+        return Ok(Form::BzImage(BzImage::parse(file, &head, size)?));
+    }
+    if Elf::recognises(&head) {
+        let elf = Elf::parse(file, &head, size);
+        if elf.as_ref().is_ok_and(|elf| elf.linux || elf.pvh.is_some()) {
+            return elf.map(Form::Elf);
+        }
+        return match (Multiboot::parse(file, &head, size), elf) {
+            (Ok(Some(kernel)), _) => Ok(Form::Multiboot(kernel)),
+            // Broken as an ELF file says more than what a multiboot header in it would have meant.
+            (_, Err(fault @ (ImageFault::Truncated { .. } | ImageFault::BrokenElf { .. }))) => {
+                Err(fault)
+            }
+            (Err(fault), _) | (Ok(None), Err(fault)) => Err(fault),
+            (Ok(None), Ok(elf)) => Ok(Form::Elf(elf)),
+        };
+    }
+    match Multiboot::parse(file, &head, size)? {
+        Some(kernel) => Ok(Form::Multiboot(kernel)),
+        None => Err(foreign::name(&head)),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::MemfdFlags;
 use vm_memory::{Bytes, GuestAddress};
@@ -14,10 +15,10 @@ use super::load_error::LoadError;
 
 /// An initial RAM disk. Its length is that of the time it was opened; a file that changes meanwhile
 /// is the concern of whoever changes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Initrd {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     len: u64,
 }
 
@@ -37,7 +38,7 @@ impl Initrd {
         }
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             len: about.len(),
         })
     }
@@ -50,6 +51,29 @@ impl Initrd {
         Self::held(Path::new("initramfs"), bytes)
     }
 
+    /// The same of bytes that go by a name: a multiboot module, say.
+    ///
+    /// # Errors
+    /// When the host has no memory for them.
+    pub fn named(name: &str, bytes: &[u8]) -> io::Result<Self> {
+        Self::held(Path::new(name), bytes)
+    }
+
+    /// The file's own name, without its folders.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The file, once more, and its length.
+    ///
+    /// # Errors
+    /// When the host has no descriptor left.
+    pub fn share(&self) -> io::Result<(File, u64)> {
+        Ok((self.file.try_clone()?, self.len))
+    }
+
     /// In a memfd: its pages are the host's cache, not memory of this process.
     fn held(path: &Path, bytes: &[u8]) -> io::Result<Self> {
         let mut file: File =
@@ -57,7 +81,7 @@ impl Initrd {
         file.write_all(bytes)?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             len: bytes.len() as u64,
         })
     }
@@ -80,7 +104,7 @@ impl Initrd {
             path: self.path.clone(),
             source,
         };
-        let mut file = &self.file;
+        let mut file = &*self.file;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         // A length above usize::MAX has been refused for want of RAM.
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);

@@ -10,6 +10,7 @@ use super::image::{Form, Image};
 use super::initrd::Initrd;
 use super::linux;
 use super::load_error::LoadError;
+use super::multiboot;
 use super::place::{Places, Span};
 use super::plan::{Entry, Plan, check_cmdline};
 use super::pvh;
@@ -24,6 +25,17 @@ pub enum Protocol {
     Linux,
     /// PVH, the 32-bit entry.
     Pvh,
+    /// Multiboot 1, the 32-bit entry.
+    Multiboot,
+}
+
+/// A module of a boot loader: a file in memory, and what the kernel is told about it.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// The file.
+    pub file: Initrd,
+    /// Its string, by custom the file's name and words for it.
+    pub string: String,
 }
 
 /// What to load beside the kernel, and where.
@@ -33,8 +45,10 @@ pub struct LoadRequest<'a> {
     pub protocol: Protocol,
     /// The command line, without a NUL.
     pub cmdline: &'a str,
-    /// The initial RAM disk.
+    /// The initial RAM disk; to a multiboot kernel, its first module.
     pub initrd: Option<&'a Initrd>,
+    /// Modules for a multiboot kernel.
+    pub modules: &'a [Module],
     /// The ACPI root pointer.
     pub rsdp: Option<Gpa>,
     /// Ranges the guest must leave alone, beside the hole below 1 MiB.
@@ -60,6 +74,24 @@ pub enum Start {
         /// The address of `hvm_start_info`.
         ebx: u32,
     },
+    /// 32-bit protected mode, paging off, segments flat; no GDT the guest could rely on.
+    Multiboot {
+        /// The entry.
+        eip: u32,
+        /// What says that a multiboot loader was here.
+        eax: u32,
+        /// The address of the multiboot information.
+        ebx: u32,
+    },
+    /// Real mode.
+    Real16 {
+        /// Code segment.
+        cs: u16,
+        /// The entry in it.
+        ip: u16,
+        /// Stack, in the segment at 0.
+        sp: u16,
+    },
 }
 
 /// Puts the kernel, its command line, its initrd and what the protocol hands over into `ram`, which
@@ -68,12 +100,29 @@ pub enum Start {
 /// # Errors
 /// [`LoadError`]; `ram` may be partly written then.
 pub fn load(ram: &GuestRam, image: &Image, request: &LoadRequest<'_>) -> Result<Start, LoadError> {
-    let map = e820::map(ram.regions(), request.reserved).ok_or(LoadError::MapTooLong)?;
+    let kind = image.kind().name();
+    let not_that = |protocol| Err(LoadError::NotThatProtocol { kind, protocol });
+    if !request.modules.is_empty() && !matches!(image.form(), Form::Multiboot(_)) {
+        return Err(LoadError::Modules { kind });
+    }
     let plan = match (image.form(), request.protocol) {
+        (Form::Multiboot(_) | Form::Flat(_), Protocol::Linux) => return not_that("linux"),
+        (Form::Multiboot(_) | Form::Flat(_), Protocol::Pvh) => return not_that("pvh"),
+        (Form::BzImage(_) | Form::Elf(_) | Form::Flat(_), Protocol::Multiboot) => {
+            return not_that("multiboot");
+        }
+        (Form::Multiboot(kernel), _) => {
+            let (file, path) = (image.file(), image.path());
+            return multiboot::load(ram, &multiboot::Given { kernel, file, path }, request);
+        }
+        (Form::Flat(flat), _) => {
+            return flat.load(ram, (image.file(), image.path()), request);
+        }
         (Form::BzImage(_), Protocol::Pvh) => return Err(LoadError::PvhOfBzImage),
         (Form::BzImage(kernel), _) => Plan::of_bzimage(kernel, image.size())?,
         (Form::Elf(kernel), protocol) => Plan::of_elf(kernel, protocol)?,
     };
+    let map = e820::map(ram.regions(), request.reserved).ok_or(LoadError::MapTooLong)?;
     plan.check(ram, &request.places)?;
     check_cmdline(request.cmdline, plan.header.cmdline_size)?;
     let initrd = plan.place_initrd(ram, request)?;

@@ -105,6 +105,57 @@ pub enum LoadError {
         /// Why.
         source: configurator::Error,
     },
+    /// A multiboot module does not fit.
+    #[error(
+        "the module {name} of {} KiB does not fit beside the kernel below {} MiB; give more --mem or a \
+         smaller module",
+        len.div_ceil(1024), limit >> 20
+    )]
+    ModuleTooLarge {
+        /// Its name.
+        name: String,
+        /// Its length.
+        len: u64,
+        /// Where it has to end.
+        limit: u64,
+    },
+    /// Modules for a kernel that takes none.
+    #[error(
+        "{kind} kernels take no modules of a boot loader; --boot-module is for multiboot kernels"
+    )]
+    Modules {
+        /// What the kernel is.
+        kind: &'static str,
+    },
+    /// An initrd for a guest that cannot be told of it.
+    #[error("a flat 16-bit guest cannot be told where an initrd lies; leave --initrd out")]
+    InitrdOfFlat16,
+    /// A protocol the image does not have.
+    #[error("a {kind} kernel is not started by --protocol {protocol}; leave --protocol out")]
+    NotThatProtocol {
+        /// What the kernel is.
+        kind: &'static str,
+        /// What was asked.
+        protocol: &'static str,
+    },
+    /// No gap for a structure.
+    #[error(
+        "{what} of {len} bytes does not fit beside the kernel and its modules; give more --mem"
+    )]
+    NoRoom {
+        /// The structure.
+        what: &'static str,
+        /// Its length.
+        len: u64,
+    },
+    /// A segment could not be read, in practice because the file changed since it was opened.
+    #[error("cannot read the kernel into guest memory; was {} replaced just now?", path.display())]
+    ReadSegment {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A structure has no RAM under it.
     #[error("cannot write the {what} for the kernel")]
     Write {

@@ -1,6 +1,6 @@
 //! Kernel formats, boot protocols, the initramfs and the ACPI tables.
 //!
-//! [`Image::open`] says what a file is, [`load`] puts it into guest RAM by one of the two protocols
+//! [`Image::open`] says what a file is, [`load`] puts it into guest RAM by one of the protocols
 //! and answers where the first vCPU starts, [`acpi::write`] describes the board to the guest.
 //! A kernel file is hostile input: nothing in it may panic, overflow or write outside guest RAM.
 #![cfg_attr(
@@ -20,6 +20,7 @@ mod bzimage;
 mod e820;
 mod elf;
 mod fault;
+mod flat;
 mod foreign;
 mod image;
 pub mod initramfs;
@@ -30,10 +31,12 @@ mod kallsyms;
 mod linux;
 mod load;
 mod load_error;
+mod multiboot;
 pub mod payload;
 mod place;
 mod plan;
 mod pvh;
+mod segments;
 mod symbols;
 mod tables;
 pub mod vmlinux;
@@ -42,9 +45,10 @@ pub mod vmlinux;
 mod synthetic;
 
 pub use fault::{ImageError, ImageFault};
+pub use flat::{BadFormat, Flat, FlatMode, Format};
 pub use image::{Image, Kind, Protocols};
 pub use initrd::Initrd;
-pub use load::{LoadRequest, Protocol, Start, load};
+pub use load::{LoadRequest, Module, Protocol, Start, load};
 pub use load_error::LoadError;
 pub use place::{Places, Span};
 pub use symbols::{Symbols, SymbolsError};

@@ -66,7 +66,9 @@ impl Plan {
             (Protocol::Pvh, Some(eip)) => Entry::Pvh(eip),
             // Not Linux, so what its e_entry expects is unknown, and PVH's contract is known.
             (Protocol::Auto, Some(eip)) if !kernel.linux => Entry::Pvh(eip),
-            (Protocol::Auto | Protocol::Linux, _) => Entry::Linux(kernel.entry),
+            (Protocol::Auto | Protocol::Linux | Protocol::Multiboot, _) => {
+                Entry::Linux(kernel.entry)
+            }
         };
         let address = match entry {
             Entry::Linux(rip) => rip,
@@ -122,35 +124,43 @@ impl Plan {
         ram: &GuestRam,
         request: &LoadRequest<'_>,
     ) -> Result<Option<Span>, LoadError> {
-        let Some(initrd) = request.initrd.filter(|initrd| !initrd.is_empty()) else {
-            return Ok(None);
-        };
-        let len = initrd.len();
-        let reach = match self.header.initrd_addr_max {
-            0 => INITRD_ADDR_MAX,
-            max => max,
-        };
-        let limit = low_ram_end(ram).min(u64::from(reach).saturating_add(1));
-        let below_1_mib = Span {
-            start: 0,
-            end: LEGACY_HOLE.end,
-        };
-        let reserved = request.reserved.iter().copied();
-        let taken: Vec<Span> = self
-            .kernel
-            .iter()
-            .copied()
-            .chain(reserved)
-            .chain([below_1_mib])
-            .collect();
-        let start =
-            highest_gap(limit, len, &taken).ok_or(LoadError::InitrdTooLarge { len, limit })?;
-        Ok(Span::new(start, len))
+        place_initrd_of(&self.kernel, self.header.initrd_addr_max, ram, request)
     }
 }
 
+/// The same for a kernel that takes `kernel` for itself and reaches `initrd_addr_max`.
+pub(super) fn place_initrd_of(
+    kernel: &[Span],
+    initrd_addr_max: u32,
+    ram: &GuestRam,
+    request: &LoadRequest<'_>,
+) -> Result<Option<Span>, LoadError> {
+    let Some(initrd) = request.initrd.filter(|initrd| !initrd.is_empty()) else {
+        return Ok(None);
+    };
+    let len = initrd.len();
+    let reach = match initrd_addr_max {
+        0 => INITRD_ADDR_MAX,
+        max => max,
+    };
+    let limit = low_ram_end(ram).min(u64::from(reach).saturating_add(1));
+    let below_1_mib = Span {
+        start: 0,
+        end: LEGACY_HOLE.end,
+    };
+    let reserved = request.reserved.iter().copied();
+    let taken: Vec<Span> = kernel
+        .iter()
+        .copied()
+        .chain(reserved)
+        .chain([below_1_mib])
+        .collect();
+    let start = highest_gap(limit, len, &taken).ok_or(LoadError::InitrdTooLarge { len, limit })?;
+    Ok(Span::new(start, len))
+}
+
 /// First address after the RAM that starts at 0.
-fn low_ram_end(ram: &GuestRam) -> u64 {
+pub(super) fn low_ram_end(ram: &GuestRam) -> u64 {
     ram.regions()
         .iter()
         .find(|r| r.base == 0)
@@ -159,15 +169,19 @@ fn low_ram_end(ram: &GuestRam) -> u64 {
 
 /// Whether the kernel takes a command line this long and would read all of it.
 pub(super) fn check_cmdline(cmdline: &str, cmdline_size: u32) -> Result<(), LoadError> {
-    if let Some(at) = cmdline.bytes().position(|byte| byte == 0) {
-        return Err(LoadError::CmdlineNul { at });
-    }
     let size = match cmdline_size {
         0 => CMDLINE_SIZE,
         size => size,
     };
     let limit = u64::from(size).min(CMDLINE_ROOM.saturating_sub(1));
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    check_cmdline_to(cmdline, usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Whether a command line has no end in its middle and at most `limit` bytes.
+pub(super) fn check_cmdline_to(cmdline: &str, limit: usize) -> Result<(), LoadError> {
+    if let Some(at) = cmdline.bytes().position(|byte| byte == 0) {
+        return Err(LoadError::CmdlineNul { at });
+    }
     if cmdline.len() > limit {
         return Err(LoadError::CmdlineTooLong {
             len: cmdline.len(),

@@ -172,6 +172,7 @@ pub(super) fn request<'a>() -> LoadRequest<'a> {
         protocol: Protocol::Auto,
         cmdline: "console=ttyS0",
         initrd: None,
+        modules: &[],
         rsdp: Some(Gpa(0xe_0000)),
         reserved: &[],
         places: Places::default(),

@@ -182,6 +182,36 @@ impl FromStr for Disk {
     }
 }
 
+/// A module for a multiboot kernel: a file, and the words that follow its name in the module's string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootModule {
+    /// The file.
+    pub file: PathBuf,
+    /// The words.
+    pub string: Option<String>,
+}
+
+/// Text that is not a module.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a module is FILE[,WORDS]: the file is missing")]
+pub struct BadBootModule;
+
+impl FromStr for BootModule {
+    type Err = BadBootModule;
+
+    fn from_str(text: &str) -> Result<Self, BadBootModule> {
+        let (file, string) = match text.split_once(',') {
+            Some((file, words)) => (file, Some(words.to_owned())),
+            None => (text, None),
+        };
+        if file.is_empty() {
+            return Err(BadBootModule);
+        }
+        let file = file.into();
+        Ok(Self { file, string })
+    }
+}
+
 /// A TOML value that is text, or a number where the text may be one.
 struct Text<T>(std::marker::PhantomData<T>);
 
@@ -215,7 +245,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Size, Span, Pair, Device, Disk);
+as_text!(Size, Span, Pair, Device, Disk, BootModule);
 
 #[cfg(test)]
 mod tests {
@@ -269,6 +299,19 @@ mod tests {
         let option = "/a/disk.img,rw".parse::<Disk>();
         assert_eq!(option, Err(BadDisk::Option("rw".into())));
         assert_eq!(",ro".parse::<Disk>(), Err(BadDisk::NoFile));
+    }
+
+    #[test]
+    fn a_boot_module_is_a_file_with_words() {
+        let module = |file: &str, string: Option<&str>| {
+            Ok(BootModule {
+                file: file.into(),
+                string: string.map(str::to_owned),
+            })
+        };
+        assert_eq!("a/env".parse(), module("a/env", None));
+        assert_eq!("a,b c,d".parse(), module("a", Some("b c,d")));
+        assert_eq!(",b".parse::<BootModule>(), Err(BadBootModule));
     }
 
     #[test]

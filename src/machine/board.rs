@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::boot::acpi::{self, AcpiError, Pci, Platform, Uart};
 use crate::boot::{
-    LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
+    Kind, LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
 use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, Ns, ResetKind};
 use crate::chipset::{ConsoleOut, FW_CFG_PORTS, HostInput, Parcels, PostTrail, SLP_TYP_S5};
@@ -271,10 +271,13 @@ impl Board {
 
     /// The protocol the guest was entered by.
     #[must_use]
-    pub const fn protocol(&self) -> &'static str {
+    pub fn protocol(&self) -> &'static str {
         match self.entry.flat {
+            Flat::Long { .. } if self.spec.kernel.kind() == Kind::Flat => "flat64",
             Flat::Long { .. } => "linux",
+            Flat::Protected { .. } if self.spec.kernel.kind() == Kind::Multiboot => "multiboot",
             Flat::Protected { .. } => "pvh",
+            Flat::Real { .. } => "flat16",
         }
     }
 
@@ -385,6 +388,7 @@ fn load_guest(spec: &Spec, ram: &GuestRam) -> Result<Entry, BoardError> {
         protocol: spec.protocol,
         cmdline: &spec.cmdline,
         initrd: spec.initrd.as_ref(),
+        modules: &spec.modules,
         rsdp: Some(rsdp),
         reserved: &[],
         places,
@@ -406,9 +410,17 @@ fn load_guest(spec: &Spec, ram: &GuestRam) -> Result<Entry, BoardError> {
         Start::Protected32 { eip, ebx } => {
             let tables = write_flat_tables(ram, &places)?;
             Ok(Entry {
-                flat: Flat::Protected { eip, ebx },
+                flat: Flat::Protected { eip, eax: 0, ebx },
                 segments: segments!(tables),
             })
         }
+        Start::Multiboot { eip, eax, ebx } => Ok(Entry {
+            flat: Flat::Protected { eip, eax, ebx },
+            segments: Segments::WITHOUT_TABLE,
+        }),
+        Start::Real16 { cs, ip, sp } => Ok(Entry {
+            flat: Flat::Real { cs, ip, sp },
+            segments: Segments::WITHOUT_TABLE,
+        }),
     }
 }

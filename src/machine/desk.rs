@@ -105,7 +105,7 @@ impl Desk {
         let mut tick = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         tick.reset(TICK, Some(TICK))
             .map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
-        let outcome = Outcome::new(rules.on_oops, rules.on_reboot);
+        let outcome = Outcome::new(rules.on_oops, rules.on_reboot).with_exit_rule(rules.exit_rule);
         let wanted = rules.input != Input::Nowhere;
         let stdin = Stdin::new(wanted, Escape::new(rules.escape));
         let input = match rules.input {

@@ -54,7 +54,7 @@ pub use listing::{BarItem, BoardItem, describe, table};
 pub use msr_ask::Program;
 pub use msrs::MsrSetupError;
 pub use notice::{Notice, Post};
-pub use outcome::{Next, OnOops, OnReboot, Outcome, for_bisect};
+pub use outcome::{ExitRule, Next, OnOops, OnReboot, Outcome, for_bisect};
 pub use postmortem::{
     CodeLine, Evidence, Frame, Names, PostMortem, SegmentReport, StackWord, Symbol, VcpuFindings,
     VcpuPicture, slide,

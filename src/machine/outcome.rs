@@ -38,6 +38,37 @@ pub enum OnReboot {
     Reset,
 }
 
+/// `--exit-rule`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitRule {
+    /// What the guest reports, up to 63
+    #[default]
+    Own,
+    /// (value << 1) | 1, as QEMU ends through isa-debug-exit: never 0
+    Qemu,
+}
+
+impl ExitRule {
+    fn status(self, value: u64) -> u8 {
+        match self {
+            Self::Own => u8::try_from(value).unwrap_or(u8::MAX).min(GUEST_MAX),
+            // exit(3) keeps the low eight bits.
+            Self::Qemu => (value << 1 | 1).to_le_bytes()[0],
+        }
+    }
+
+    /// Whether the status no longer tells what the guest said.
+    const fn loses(self, value: u64) -> bool {
+        match self {
+            Self::Own => value > GUEST_MAX as u64,
+            Self::Qemu => value > 0x7f,
+        }
+    }
+}
+
 /// What the run does after an end was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -59,6 +90,8 @@ pub struct Outcome {
     on_oops: OnOops,
     #[serde(skip)]
     on_reboot: OnReboot,
+    #[serde(skip)]
+    exit_rule: ExitRule,
     ends: Vec<End>,
     /// Ends that were noted but not kept.
     #[serde(skip_serializing_if = "is_zero")]
@@ -105,10 +138,6 @@ impl Class {
     }
 }
 
-fn guest_status(value: u64) -> u8 {
-    u8::try_from(value).unwrap_or(u8::MAX).min(GUEST_MAX)
-}
-
 impl Outcome {
     /// No end yet.
     #[must_use]
@@ -118,6 +147,13 @@ impl Outcome {
             on_reboot,
             ..Self::default()
         }
+    }
+
+    /// The same under another rule for what the guest reports.
+    #[must_use]
+    pub const fn with_exit_rule(mut self, rule: ExitRule) -> Self {
+        self.exit_rule = rule;
+        self
     }
 
     /// Notes an end and says what the run does now.
@@ -158,7 +194,9 @@ impl Outcome {
             // The machine started again: a step on the way, and no answer.
             End::Rebooted if self.on_reboot == OnReboot::Reset => Class::Quiet,
             End::PoweredOff | End::Rebooted => Class::Guest(0),
-            End::Reported { value } | End::Exited { value } => Class::Guest(guest_status(value.0)),
+            End::Reported { value } | End::Exited { value } => {
+                Class::Guest(self.exit_rule.status(value.0))
+            }
             End::Oopsed { .. } if self.on_oops == OnOops::Ignore => Class::Quiet,
             End::Panicked { .. } | End::Oopsed { .. } => Class::Kernel,
             End::TripleFault { .. } => Class::TripleFault,
@@ -190,7 +228,9 @@ impl Outcome {
     /// Whether the status is one that comes with a post-mortem.
     #[must_use]
     pub fn wants_post_mortem(&self) -> bool {
-        (70..=74).contains(&self.status())
+        // By class: under QEMU's rule a guest's own status can be any odd number.
+        let class = self.decisive().map_or(Class::Vmm, |end| self.class(end));
+        !matches!(class, Class::Guest(_)) && (70..=74).contains(&class.status())
     }
 
     /// Whether the guest hung, whatever the status.
@@ -223,17 +263,27 @@ impl Outcome {
             .ends
             .iter()
             .filter(|end| !decisive.is_some_and(|d| std::ptr::eq(d, *end)));
-        first.chain(rest).filter_map(worth_saying).collect()
+        first
+            .chain(rest)
+            .filter_map(|end| worth_saying(end, self.exit_rule))
+            .collect()
     }
 }
 
-fn worth_saying(end: &End) -> Option<String> {
+fn worth_saying(end: &End, rule: ExitRule) -> Option<String> {
     match end {
         End::PoweredOff | End::Rebooted => None,
         // `| head` is an orderly way to stop.
         End::Signal { number } if *number == libc::SIGPIPE => None,
-        End::Reported { value } | End::Exited { value } => (value.0 > u64::from(GUEST_MAX))
-            .then(|| format!("{end}, which is above {GUEST_MAX}: the exit status is {GUEST_MAX}")),
+        End::Reported { value } | End::Exited { value } => rule.loses(value.0).then(|| {
+            let status = rule.status(value.0);
+            match rule {
+                ExitRule::Own => {
+                    format!("{end}, which is above {GUEST_MAX}: the exit status is {status}")
+                }
+                ExitRule::Qemu => format!("{end}, which is above 127: the exit status is {status}"),
+            }
+        }),
         _ => Some(end.to_string()),
     }
 }
@@ -468,6 +518,27 @@ mod tests {
             outcome.note(oopsed());
         }
         assert_eq!((outcome.ends().len(), outcome.more), (8, 992));
+    }
+
+    #[test]
+    fn under_qemus_rule_a_status_is_odd_and_only_the_guests_own_changes() {
+        let status = |end: End| {
+            let mut outcome = Outcome::default().with_exit_rule(ExitRule::Qemu);
+            outcome.note(end);
+            (
+                outcome.status(),
+                outcome.wants_post_mortem(),
+                outcome.lines().len(),
+            )
+        };
+        assert_eq!(status(exited(0)), (1, false, 0));
+        assert_eq!(status(exited(35)), (71, false, 0));
+        assert_eq!(status(exited(77)), (155, false, 0));
+        assert_eq!(status(exited(127)), (255, false, 0));
+        assert_eq!(status(exited(128)), (1, false, 1));
+        assert_eq!(status(exited(u64::MAX)), (255, false, 1));
+        assert_eq!(status(End::PoweredOff), (0, false, 0));
+        assert_eq!(status(triple()), (71, true, 1));
     }
 
     #[test]

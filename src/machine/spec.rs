@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::boot::{Image, Initrd, Protocol};
+use crate::boot::{Image, Initrd, Module, Protocol};
 use crate::chipset::DebugExitMode;
 use crate::mem::HugePages;
 use crate::msr::policy::Policy;
@@ -10,7 +10,7 @@ use crate::vm::cpuid::Profile;
 
 use super::disk::DriveSpec;
 use super::escape::EscapeKey;
-use super::outcome::{OnOops, OnReboot};
+use super::outcome::{ExitRule, OnOops, OnReboot};
 
 /// A machine to be built.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Spec {
     pub cmdline: String,
     /// The initramfs.
     pub initrd: Option<Initrd>,
+    /// Modules of a multiboot kernel.
+    pub modules: Vec<Module>,
     /// What is on the board.
     pub equipment: Equipment,
 }
@@ -71,6 +73,8 @@ pub struct Rules {
     pub hang: Option<Duration>,
     /// What an oops does.
     pub on_oops: OnOops,
+    /// How a status the guest reports becomes the run's.
+    pub exit_rule: ExitRule,
     /// What a reset does.
     pub on_reboot: OnReboot,
     /// Whether the console is a person: the terminal goes raw and the escape key works.

@@ -246,6 +246,7 @@ fn load_payload(ram: &GuestRam) -> Result<Entry, ProbeError> {
         protocol: Protocol::Linux,
         cmdline: &format!("msrops {TABLE:#x}"),
         initrd: None,
+        modules: &[],
         rsdp: None,
         reserved: &[],
         places,

@@ -17,6 +17,18 @@ pub struct Segments {
     pub task: u16,
 }
 
+impl Segments {
+    /// No table in memory: the guest loads its own before it loads a segment register, as multiboot
+    /// says. The selectors are those GRUB and QEMU leave.
+    pub const WITHOUT_TABLE: Self = Self {
+        gdt_base: 0,
+        gdt_limit: 0,
+        code: 0x8,
+        data: 0x10,
+        task: 0x18,
+    };
+}
+
 /// Registers a protocol prescribes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flat {
@@ -31,12 +43,23 @@ pub enum Flat {
         /// Stack, for guests that want one.
         rsp: u64,
     },
-    /// 32-bit protected mode without paging (Xen, docs/misc/pvh.pandoc).
+    /// 32-bit protected mode without paging (Xen, docs/misc/pvh.pandoc; Multiboot 0.6.96, 3.2).
     Protected {
         /// First instruction.
         eip: u32,
-        /// hvm_start_info.
+        /// Multiboot's magic; PVH leaves it open.
+        eax: u32,
+        /// hvm_start_info, or the multiboot information.
         ebx: u32,
+    },
+    /// Real mode with data segments of zero: the segments of [`Entry`] do not count.
+    Real {
+        /// Code segment.
+        cs: u16,
+        /// First instruction.
+        ip: u16,
+        /// Stack.
+        sp: u16,
     },
 }
 
@@ -75,7 +98,10 @@ impl Entry {
             Flat::Long { rip, rsi, rsp, .. } => {
                 (regs.rip, regs.rsi, regs.rsp, regs.rbp) = (rip, rsi, rsp, rsp);
             }
-            Flat::Protected { eip, ebx } => (regs.rip, regs.rbx) = (eip.into(), ebx.into()),
+            Flat::Protected { eip, eax, ebx } => {
+                (regs.rip, regs.rax, regs.rbx) = (eip.into(), eax.into(), ebx.into());
+            }
+            Flat::Real { ip, sp, .. } => (regs.rip, regs.rsp) = (ip.into(), sp.into()),
         }
         regs
     }
@@ -84,6 +110,11 @@ impl Entry {
     #[must_use]
     pub fn sregs(&self, after_reset: &kvm_sregs) -> kvm_sregs {
         let mut sregs = *after_reset;
+        if let Flat::Real { cs, .. } = self.flat {
+            // The rest is as INIT leaves it: zero bases, limits of 64 KiB, IDT at 0.
+            (sregs.cs.selector, sregs.cs.base) = (cs, u64::from(cs) << 4);
+            return sregs;
+        }
         let long = matches!(self.flat, Flat::Long { .. });
         let s = &self.segments;
         let segment = |selector, type_, l, db, s| kvm_segment {
@@ -113,7 +144,7 @@ impl Entry {
                 sregs.cr4 = CR4_PAE;
                 sregs.efer = EFER_LME | EFER_LMA;
             }
-            Flat::Protected { .. } => {
+            Flat::Protected { .. } | Flat::Real { .. } => {
                 sregs.cr0 = CR0_PE | CR0_ET;
                 (sregs.cr3, sregs.cr4, sregs.efer) = (0, 0, 0);
             }

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::boot::Protocol;
+use crate::boot::{Format, Protocol};
 use crate::cli::lab::LabArgs;
-use crate::cli::values::{Device, Disk, Pair, Size, Span};
-use crate::machine::{EscapeKey, OnOops, OnReboot};
+use crate::cli::values::{BootModule, Device, Disk, Pair, Size, Span};
+use crate::machine::{EscapeKey, ExitRule, OnOops, OnReboot};
 use crate::mem::HugePages;
 use crate::vm::cpuid::Profile;
 
 /// Boot a guest and end with its status
 ///
 /// KERNEL is a bzImage, an ELF vmlinux, a kernel build directory, the name of a kernel that
-/// `trapline kernel list` shows, or :NAME for a bundled payload (`trapline boot :` lists them).
+/// `trapline kernel list` shows, a multiboot kernel (kvm-unit-tests' *.flat are), or :NAME for a
+/// bundled payload (`trapline boot :` lists them).
 /// Without it: $TRAPLINE_KERNEL, the newest kernel got or built, or the host's own.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -35,6 +36,14 @@ pub(crate) struct BootArgs {
     #[arg(long, value_enum, value_name = "PROTOCOL")]
     #[serde(deserialize_with = "word")]
     pub(crate) protocol: Option<ProtocolName>,
+    /// Read KERNEL as a flat binary instead of by its content: flat16 starts it in real mode at 0x7c00,
+    /// flat64 in 64-bit mode at 1 MiB with boot_params in RSI
+    #[arg(long, value_name = "FORMAT[,load=ADDRESS][,entry=ADDRESS]")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) format: Option<Format>,
+    /// Give a multiboot kernel a module, with words for its string
+    #[arg(long, value_name = "FILE[,WORDS]")]
+    pub(crate) boot_module: Vec<BootModule>,
     /// Number of vCPUs [default: 1]
     #[arg(short = 'c', long, value_name = "N")]
     pub(crate) cpus: Option<usize>,
@@ -106,6 +115,10 @@ pub(crate) struct BootArgs {
     /// What a reboot of the guest does [default: exit]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(crate) on_reboot: Option<OnReboot>,
+    /// Status of a guest that reports one: its own, or (value << 1) | 1 as with QEMU's isa-debug-exit
+    /// [default: own]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub(crate) exit_rule: Option<ExitRule>,
     /// Key that starts an escape sequence [default: ctrl-a]
     #[arg(long, value_name = "KEY")]
     #[serde(deserialize_with = "text")]
@@ -137,6 +150,8 @@ pub(crate) enum ProtocolName {
     Linux,
     /// Xen's PVH protocol, 32-bit
     Pvh,
+    /// Multiboot 1, 32-bit
+    Multiboot,
 }
 
 impl From<ProtocolName> for Protocol {
@@ -145,6 +160,7 @@ impl From<ProtocolName> for Protocol {
             ProtocolName::Auto => Self::Auto,
             ProtocolName::Linux => Self::Linux,
             ProtocolName::Pvh => Self::Pvh,
+            ProtocolName::Multiboot => Self::Multiboot,
         }
     }
 }
@@ -202,6 +218,12 @@ impl BootArgs {
             append: self.append.or(below.append),
             cmdline: self.cmdline.or(below.cmdline),
             protocol: self.protocol.or(below.protocol),
+            format: self.format.or(below.format),
+            boot_module: if self.boot_module.is_empty() {
+                below.boot_module
+            } else {
+                self.boot_module
+            },
             cpus: self.cpus.or(below.cpus),
             cpu: self.cpu.or(below.cpu),
             mem: self.mem.or(below.mem),
@@ -244,6 +266,7 @@ impl BootArgs {
             hang: self.hang.or(below.hang),
             on_oops: self.on_oops.or(below.on_oops),
             on_reboot: self.on_reboot.or(below.on_reboot),
+            exit_rule: self.exit_rule.or(below.exit_rule),
             escape: self.escape.or(below.escape),
             name: self.name.or(below.name),
             bisect: self.bisect || below.bisect,

@@ -36,11 +36,13 @@ pub(super) enum BootError {
         /// Why.
         source: io::Error,
     },
-    /// An option that a payload has no use for.
-    #[error("--{option} is for Linux guests; a payload has no {lacks}")]
-    NotForPayloads {
+    /// An option that the guest has no use for.
+    #[error("--{option} is for other guests; {guest} has no {lacks}")]
+    NotForThat {
         /// The option.
         option: &'static str,
+        /// What the guest is.
+        guest: &'static str,
         /// What it would need.
         lacks: &'static str,
     },

@@ -1,9 +1,9 @@
 //! The guest that the options describe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::boot::payload::{self, Payload};
-use crate::boot::{Image, Initrd, Kind, Symbols, vmlinux};
+use crate::boot::{Format, Image, Initrd, Kind, Module, Symbols, vmlinux};
 use crate::chipset::DebugExitMode;
 use crate::kernels::{self, Cache, Kernel};
 use crate::machine::{Booted, DriveSpec, DriveUse, Equipment, Input, Spec};
@@ -41,7 +41,7 @@ pub(super) fn prepare(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     let policy = msr_policy(args)?;
     let mut guest = match args.kernel.as_deref().and_then(|k| k.strip_prefix(':')) {
         Some(name) => of_payload(args, name),
-        None => of_linux(args, quiet),
+        None => of_kernel(args, quiet),
     }?;
     guest.spec.equipment.msr_policy = policy;
     Ok(guest)
@@ -55,15 +55,18 @@ pub(super) fn msr_policy(args: &BootArgs) -> Result<Policy, Failure> {
 fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     let refused = [
         ("initrd", args.initrd.is_some(), "initramfs"),
-        ("exec", args.exec.is_some(), "shell"),
-        ("shell", args.shell, "shell"),
-        ("module", !args.module.is_empty(), "modules"),
-        ("file", !args.file.is_empty(), "files"),
-        ("get", !args.get.is_empty(), "files"),
+        ("boot-module", !args.boot_module.is_empty(), "modules"),
+        ("format", args.format.is_some(), "choice of format"),
     ];
     if let Some(&(option, _, lacks)) = refused.iter().find(|(_, given, _)| *given) {
-        return Err(Failure::usage(BootError::NotForPayloads { option, lacks }));
+        let guest = "a payload";
+        return Err(Failure::usage(BootError::NotForThat {
+            option,
+            guest,
+            lacks,
+        }));
     }
+    refuse_linux_options(args, "a payload")?;
     let payload = payload::find(name).ok_or_else(|| {
         let score = |p: &Payload| strsim::jaro_winkler(p.name, name);
         let nearest = payload::all()
@@ -97,6 +100,91 @@ fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {
     })
 }
 
+/// Options that only Linux with the built-in init has a use for.
+fn refuse_linux_options(args: &BootArgs, guest: &'static str) -> Result<(), Failure> {
+    let refused = [
+        ("exec", args.exec.is_some(), "shell"),
+        ("shell", args.shell, "shell"),
+        ("module", !args.module.is_empty(), "modules of Linux"),
+        ("file", !args.file.is_empty(), "files"),
+        ("get", !args.get.is_empty(), "files"),
+    ];
+    match refused.iter().find(|(_, given, _)| *given) {
+        Some(&(option, _, lacks)) => Err(Failure::usage(BootError::NotForThat {
+            option,
+            guest,
+            lacks,
+        })),
+        None => Ok(()),
+    }
+}
+
+/// Whether the guest is one that runs on software KVM too: a payload, a multiboot kernel or a flat
+/// binary. Looks at a file that is named, not for one.
+pub(super) fn is_bare(args: &BootArgs) -> bool {
+    let Some(name) = args.kernel.as_deref() else {
+        return false;
+    };
+    let format = args.format.unwrap_or_default();
+    name.starts_with(':')
+        || format != Format::Auto
+        || Image::open(name).is_ok_and(|image| image.kind() == Kind::Multiboot)
+}
+
+/// A guest that is no Linux: its own program, whose command line starts with its name.
+fn of_bare(args: &BootArgs, kernel: Kernel, image: Image) -> Result<Guest, Failure> {
+    let guest = match image.kind() {
+        Kind::Flat => "a flat guest",
+        _ => "a multiboot guest",
+    };
+    refuse_linux_options(args, guest)?;
+    let name = args.kernel.clone().unwrap_or_else(|| kernel.name.clone());
+    let words = [Some(&name), args.cmdline.as_ref(), args.append.as_ref()];
+    let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+    let initrd = args.initrd.as_deref().map(open_initrd).transpose()?;
+    let modules = args.boot_module.iter().map(|module| {
+        let file = open_initrd(&module.file)?;
+        let string = match &module.string {
+            Some(words) => format!("{} {words}", module.file.display()),
+            None => module.file.display().to_string(),
+        };
+        Ok(Module { file, string })
+    });
+    let modules = modules.collect::<Result<_, Failure>>()?;
+    let origin = format!("{} guest {name}", image.kind().name());
+    let spec = Spec {
+        title: kernel.name,
+        cmdline: words.join(" "),
+        initrd,
+        modules,
+        ..plain(args, image, DebugExitMode::Exit)
+    };
+    // kvm-unit-tests keeps the ELF64 file, with its symbols, beside the converted one.
+    let elf = kernel.image.with_extension("elf");
+    let names = NameFiles {
+        vmlinux: Some(elf).filter(|elf| elf.is_file()),
+        ..NameFiles::default()
+    };
+    Ok(Guest {
+        booted: booted(&spec),
+        spec,
+        names,
+        origin,
+        interactive: false,
+        input: Input::Console,
+        parcels: Spool::default(),
+    })
+}
+
+fn open_initrd(path: &Path) -> Result<Initrd, Failure> {
+    Initrd::open(path).map_err(|source| {
+        Failure::usage(BootError::Initrd {
+            path: path.to_owned(),
+            source,
+        })
+    })
+}
+
 /// Files that may hold a kernel's symbols.
 #[derive(Debug, Default)]
 pub(super) struct NameFiles {
@@ -118,9 +206,30 @@ impl NameFiles {
     }
 }
 
-fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
+fn of_kernel(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     let (kernel, from) = find_kernel(args)?;
-    let image = Image::open(&kernel.image).map_err(Failure::usage)?;
+    let format = args.format.unwrap_or_default();
+    let image = Image::open_as(&kernel.image, format).map_err(Failure::usage)?;
+    match image.kind() {
+        Kind::Multiboot | Kind::Flat => of_bare(args, kernel, image),
+        Kind::BzImage | Kind::Elf if !args.boot_module.is_empty() => {
+            Err(Failure::usage(BootError::NotForThat {
+                option: "boot-module",
+                guest: "a Linux kernel",
+                lacks: "modules of a boot loader",
+            }))
+        }
+        Kind::BzImage | Kind::Elf => of_linux(args, kernel, &from, image, quiet),
+    }
+}
+
+fn of_linux(
+    args: &BootArgs,
+    kernel: Kernel,
+    from: &str,
+    image: Image,
+    quiet: bool,
+) -> Result<Guest, Failure> {
     let version = kernel
         .version
         .as_deref()
@@ -135,15 +244,7 @@ fn of_linux(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
     };
     let input = inside::input(args, &cmdline);
     let (initrd, debug_exit, parcels) = match &args.initrd {
-        Some(path) => {
-            let initrd = Initrd::open(path).map_err(|source| {
-                Failure::usage(BootError::Initrd {
-                    path: path.clone(),
-                    source,
-                })
-            })?;
-            (initrd, DebugExitMode::Exit, Spool::default())
-        }
+        Some(path) => (open_initrd(path)?, DebugExitMode::Exit, Spool::default()),
         None => {
             let parcels = Spool::for_results(&args.get).map_err(Failure::usage)?;
             (
@@ -208,6 +309,8 @@ fn booted(spec: &Spec) -> Booted {
             _ if payload.is_some() => "payload",
             Kind::BzImage => "bzimage",
             Kind::Elf => "elf",
+            Kind::Multiboot => "multiboot",
+            Kind::Flat => "flat",
         }
         .into(),
         protocol: String::new(),
@@ -250,6 +353,7 @@ fn plain(args: &BootArgs, kernel: Image, debug_exit: DebugExitMode) -> Spec {
         protocol: args.protocol.map(Into::into).unwrap_or_default(),
         cmdline: String::new(),
         initrd: None,
+        modules: Vec::new(),
         equipment: equipment(args, debug_exit),
     }
 }

@@ -124,6 +124,7 @@ impl BootArgs {
             timeout: self.timeout.map(|span| span.0),
             hang: (!hang.is_zero()).then_some(hang),
             on_oops: self.on_oops.unwrap_or_default(),
+            exit_rule: self.exit_rule.unwrap_or_default(),
             on_reboot: self.on_reboot.unwrap_or_default(),
             interactive,
             escape: if typed { keys } else { EscapeKey::NONE },

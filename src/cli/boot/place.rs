@@ -21,11 +21,8 @@ const RUNTIME_INSIDE: &str = "/run/trapline-lab";
 
 /// Runs the guest in a lab when it cannot run here; none when it is to run here.
 pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, Failure> {
-    let payload = args
-        .kernel
-        .as_deref()
-        .is_some_and(|kernel| kernel.starts_with(':'));
-    let need = if payload { Need::Payload } else { Need::Linux };
+    let bare = guest::is_bare(args);
+    let need = if bare { Need::Payload } else { Need::Linux };
     let decision = lab::choose(global.place.into(), need);
     if decision == Decision::Here {
         return Ok(None);
@@ -34,7 +31,7 @@ pub(super) fn elsewhere(args: &BootArgs, global: &Global) -> Result<Option<u8>, 
     guest::msr_policy(args)?;
     // Locks are taken out here: those of a lab bind nobody else.
     let _held = HeldDrives::hold(&guest::drives(args)).map_err(Failure::usage)?;
-    if !payload {
+    if !bare {
         let (kernel, _) = guest::find_kernel(args)?;
         Image::open(&kernel.image).map_err(Failure::usage)?;
     }
