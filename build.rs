@@ -42,6 +42,15 @@ const LINK_FLAGS: &[&str] = &[
 
 const PAYLOAD_NEEDS: &str =
     "It needs gcc or clang and a linker for x86-64; on Debian and Ubuntu: apt-get install gcc";
+/// As kvm-unit-tests links its guests: 64-bit code in one image at 4 MiB, headers and all.
+const KUT_LINK_FLAGS: &[&str] = &[
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,--build-id=none",
+    "-Wl,-z,noexecstack",
+];
+
 const INIT_NEEDS: &str =
     "It needs the static C library, libc.a; on Debian and Ubuntu: apt-get install libc6-dev";
 
@@ -68,6 +77,7 @@ fn main() {
 
     let out = PathBuf::from(need("OUT_DIR"));
     payloads(Path::new("guest/payloads"), &out.join("payloads"));
+    test_guests(Path::new("guest/kut"), &out.join("kut"));
     init(Path::new("guest/init/main.rs"), &out.join("init"));
     init(Path::new("guest/lab-init/main.rs"), &out.join("lab-init"));
 }
@@ -117,6 +127,67 @@ fn payloads(dir: &Path, out: &Path) {
             .arg(&source)
             .args(&objects);
         run(&mut command, &source, PAYLOAD_NEEDS);
+    }
+}
+
+/// The guests of tests/kut.rs. Who installs the program does not need them, nor objcopy for them.
+fn test_guests(dir: &Path, out: &Path) {
+    make_dir(out);
+    let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let common = Path::new("guest/payloads/common");
+    let object = |source: &Path| {
+        let object = out.join(join(&name(source), OsStr::new(".o")));
+        let mut command = compiler(&cc, common);
+        command.arg("-c").arg("-o").arg(&object).arg(source);
+        run(&mut command, source, PAYLOAD_NEEDS);
+        object
+    };
+    let link = |objects: &[PathBuf], name: &str, how: &[&OsStr]| {
+        let elf = out.join(name).with_extension("elf");
+        let mut command = Command::new(&cc);
+        command.args(KUT_LINK_FLAGS).args(how);
+        command.arg("-o").arg(&elf).args(objects);
+        run(&mut command, &elf, PAYLOAD_NEEDS);
+        elf
+    };
+    let convert = |elf: &Path, format: &str, extension: &str| {
+        let mut command = Command::new("objcopy");
+        command
+            .args(["-O", format])
+            .arg(elf)
+            .arg(elf.with_extension(extension));
+        // It warns of the segment that holds nothing but headers, as it does of kvm-unit-tests'.
+        match command.output() {
+            Ok(output) if output.status.success() => {}
+            _ => println!(
+                "cargo::warning=objcopy did not convert {}: tests/kut.rs fails",
+                elf.display()
+            ),
+        }
+    };
+    let script = join(OsStr::new("-Wl,-T,"), dir.join("flat.ld").as_os_str());
+    let [start, contract, triple] =
+        ["start.S", "contract.c", "triple.S"].map(|f| object(&dir.join(f)));
+    let shared = object(&common.join("guest.c"));
+    let flat: [&OsStr; 1] = [&script];
+    let contract = [start, contract, shared];
+    for elf in [
+        link(&contract, "contract", &flat),
+        link(&[triple], "triple", &flat),
+    ] {
+        convert(&elf, "elf32-i386", "flat");
+    }
+    for (source, at) in [
+        ("sector.S", "-Wl,-Ttext=0x7c00"),
+        ("long.S", "-Wl,-Ttext=0x100000"),
+    ] {
+        let how = [OsStr::new(at), OsStr::new("-Wl,-estart")];
+        let name = source.trim_end_matches(".S");
+        convert(
+            &link(&[object(&dir.join(source))], name, &how),
+            "binary",
+            "bin",
+        );
     }
 }
 

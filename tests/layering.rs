@@ -37,6 +37,7 @@ const UNSAFE_FILES: &[&str] = &[
     "guest/lab-init/sys.rs",  // the same in the lab
     "tests/benches/exits.rs", // the bare loop sets its own memory slot
     "src/lab/child.rs",       // pre_exec: the parent-death signal and the descriptors of QEMU
+    "src/mem/zap.rs",         // madvise of a page of guest RAM
     "src/machine/thrift.rs",  // madvise of our own code
     "src/vm/collected.rs",    // the ring of collected writes is shared with the kernel
     "src/vm/create.rs",       // KVM_SET_USER_MEMORY_REGION takes host addresses

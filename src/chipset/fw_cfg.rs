@@ -3,6 +3,10 @@
 //! Its DMA is the platform's, not a PCI function's: it uses physical addresses and no IOMMU stands in
 //! its way, as on QEMU's machines. All items are read-only.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{
@@ -31,7 +35,13 @@ const ID: u16 = 0x01;
 const RAM_SIZE: u16 = 0x03;
 const NOGRAPHIC: u16 = 0x04;
 const NB_CPUS: u16 = 0x05;
+const KERNEL_SIZE: u16 = 0x08;
+const INITRD_SIZE: u16 = 0x0b;
 const MAX_CPUS: u16 = 0x0f;
+const KERNEL_DATA: u16 = 0x11;
+const INITRD_DATA: u16 = 0x12;
+const CMDLINE_SIZE: u16 = 0x14;
+const CMDLINE_DATA: u16 = 0x15;
 const FILE_DIRECTORY: u16 = 0x19;
 const FIRST_FILE: u16 = 0x20;
 /// ID: the ports and the DMA interface are there.
@@ -56,17 +66,75 @@ pub struct FwCfgRam {
     pub len: u64,
 }
 
+/// A file that is an item: read as the guest reads it, and not before.
+#[derive(Debug, Clone)]
+pub struct FwCfgBlob {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl FwCfgBlob {
+    /// The first `len` bytes of a file.
+    #[must_use]
+    pub fn new(file: File, len: u64) -> Self {
+        let file = Arc::new(file);
+        Self { file, len }
+    }
+
+    fn size(&self) -> [u8; 4] {
+        u32::try_from(self.len).unwrap_or(u32::MAX).to_le_bytes()
+    }
+
+    /// Bytes from `at`; what cannot be read stays as it is.
+    fn read(&self, at: u64, out: &mut [u8]) {
+        let left = usize::try_from(self.len.saturating_sub(at)).unwrap_or(usize::MAX);
+        let wanted = out.len().min(left);
+        if let Some(part) = out.get_mut(..wanted) {
+            // A file that has shrunk reads as zeros, like an item past its end.
+            let _ = self.file.read_exact_at(part, at);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Bytes(Vec<u8>),
+    Blob(FwCfgBlob),
+}
+
+impl Item {
+    /// Fills `out` from offset `at`, with zeros past the end.
+    fn read(&self, at: u64, out: &mut [u8]) {
+        match self {
+            Self::Blob(blob) => blob.read(at, out),
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(at).unwrap_or(usize::MAX);
+                let rest = bytes.get(start..).unwrap_or_default();
+                for (to, from) in out.iter_mut().zip(rest) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
+
 /// What the items say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct FwCfgFacts {
     /// vCPUs.
     pub cpus: u16,
     /// RAM, lowest first.
     pub ram: Vec<FwCfgRam>,
+    /// The guest's command line.
+    pub cmdline: String,
+    /// The kernel's file. Firmware that would load it knows where to; so there are no addresses.
+    pub kernel: Option<FwCfgBlob>,
+    /// The initrd's file.
+    pub initrd: Option<FwCfgBlob>,
 }
 
 impl FwCfgFacts {
-    fn items(&self) -> Vec<(u16, Vec<u8>)> {
+    fn items(&self) -> Vec<(u16, Item)> {
         const E820_RAM: u32 = 1;
         let size = self.ram.iter().map(|r| r.len);
         let size = size.fold(0_u64, u64::saturating_add);
@@ -85,6 +153,12 @@ impl FwCfgFacts {
             (NB_CPUS, self.cpus.to_le_bytes().to_vec()),
             (MAX_CPUS, self.cpus.to_le_bytes().to_vec()),
         ];
+        if !self.cmdline.is_empty() {
+            let text = [self.cmdline.as_bytes(), &[0]].concat();
+            let size = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            items.push((CMDLINE_SIZE, size.to_le_bytes().to_vec()));
+            items.push((CMDLINE_DATA, text));
+        }
         let count = u32::try_from(files.len()).unwrap_or_default();
         let mut directory = count.to_be_bytes().to_vec();
         for (key, (name, bytes)) in (FIRST_FILE..).zip(files) {
@@ -98,6 +172,18 @@ impl FwCfgFacts {
             items.push((key, bytes));
         }
         items.push((FILE_DIRECTORY, directory));
+        let bytes = |(key, bytes)| (key, Item::Bytes(bytes));
+        let mut items: Vec<(u16, Item)> = items.into_iter().map(bytes).collect();
+        let blobs = [
+            (KERNEL_SIZE, KERNEL_DATA, &self.kernel),
+            (INITRD_SIZE, INITRD_DATA, &self.initrd),
+        ];
+        for (size, data, blob) in blobs {
+            if let Some(blob) = blob {
+                items.push((size, Item::Bytes(blob.size().to_vec())));
+                items.push((data, Item::Blob(blob.clone())));
+            }
+        }
         items
     }
 }
@@ -105,7 +191,7 @@ impl FwCfgFacts {
 /// The device.
 #[derive(Debug)]
 pub struct FwCfg {
-    items: Vec<(u16, Vec<u8>)>,
+    items: Vec<(u16, Item)>,
     dma: Dma,
 
     state: State,
@@ -139,11 +225,9 @@ impl FwCfg {
     /// The next `out.len()` bytes of the selected item; zeros past its end.
     fn take(&mut self, out: &mut [u8]) {
         let item = self.items.iter().find(|i| i.0 == self.state.selected);
-        let start = usize::try_from(self.state.offset).unwrap_or(usize::MAX);
-        let rest = item.and_then(|i| i.1.get(start..)).unwrap_or_default();
-        let padded = rest.iter().copied().chain(std::iter::repeat(0));
-        for (to, from) in out.iter_mut().zip(padded) {
-            *to = from;
+        out.fill(0);
+        if let Some((_, item)) = item {
+            item.read(self.state.offset.into(), out);
         }
         self.skip(u32::try_from(out.len()).unwrap_or(u32::MAX));
     }
@@ -289,6 +373,12 @@ mod tests {
     use crate::chipset::rig::{at, effects_of_write};
     use crate::mem::{Gpa, GuestRam, HugePages};
 
+    fn blob(bytes: &[u8]) -> FwCfgBlob {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        FwCfgBlob::new(file, bytes.len() as u64)
+    }
+
     fn rig() -> (GuestRam, FwCfg) {
         let ram = GuestRam::new(1 << 20, HugePages::None).unwrap();
         let facts = FwCfgFacts {
@@ -303,6 +393,9 @@ mod tests {
                     len: 1 << 30,
                 },
             ],
+            cmdline: "x.flat one".into(),
+            kernel: Some(blob(b"kernel")),
+            initrd: Some(blob(&[7; 5000])),
         };
         let device = FwCfg::new(&facts, Dma::platform(ram.clone()));
         (ram, device)
@@ -345,6 +438,25 @@ mod tests {
         assert_eq!(item(&mut device, NB_CPUS, 2), [3, 0]);
         assert_eq!(item(&mut device, RAM_SIZE, 8), (4_u64 << 30).to_le_bytes());
         assert_eq!(item(&mut device, 0x7777, 4), [0; 4], "no such item");
+    }
+
+    #[test]
+    fn what_is_booted_can_be_read_too() {
+        let (ram, mut device) = rig();
+        assert_eq!(item(&mut device, CMDLINE_SIZE, 4), [11, 0, 0, 0]);
+        assert_eq!(item(&mut device, CMDLINE_DATA, 12), b"x.flat one\0\0");
+        assert_eq!(item(&mut device, KERNEL_SIZE, 4), [6, 0, 0, 0]);
+        assert_eq!(item(&mut device, KERNEL_DATA, 8), b"kernel\0\0");
+        assert_eq!(item(&mut device, INITRD_SIZE, 4), 5000_u32.to_le_bytes());
+        // In one go, across the end.
+        let select = u32::from(INITRD_DATA) << 16 | SELECT | READ;
+        ram.write(Gpa(0x2000), &[0xff; 6000]).unwrap();
+        assert_eq!(dma(&ram, &mut device, select, 5500, 0x2000), 0);
+        let mut bytes = [0; 6000];
+        ram.read(Gpa(0x2000), &mut bytes).unwrap();
+        assert_eq!(bytes[..5000], [7; 5000]);
+        assert_eq!(bytes[5000..5500], [0; 500]);
+        assert_eq!(bytes[5500..], [0xff; 500]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod rig;
 
 pub use ata::{DriveKind, Medium, MediumFault};
 pub use debug_exit::{DebugExit, DebugExitMode};
-pub use fw_cfg::{FW_CFG_PORTS, FwCfg, FwCfgFacts, FwCfgRam};
+pub use fw_cfg::{FW_CFG_PORTS, FwCfg, FwCfgBlob, FwCfgFacts, FwCfgRam};
 pub use host_input::HostInput;
 pub use i440fx::HostBridge;
 pub use i8042::I8042;

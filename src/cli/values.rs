@@ -94,7 +94,7 @@ impl FromStr for Pair {
     }
 }
 
-/// A PCI device for the board: its name, and what is to be said of it after commas.
+/// A device for the board: its name, and what is to be said of it after commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device(pub Extra);
 
@@ -102,7 +102,7 @@ pub struct Device(pub Extra);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDevice {
     /// No device of that name.
-    #[error("there is no device {0:?}; there are: edu")]
+    #[error("there is no device {0:?}; there are: edu, pci-testdev, testdev")]
     Name(String),
     /// Nothing that can be said of it.
     #[error("{device} has no option {option:?}; it has: {options}")]
@@ -124,8 +124,21 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self, BadDevice> {
         let mut words = text.split(',');
+        let without_options =
+            |device, extra, mut words: std::str::Split<'_, char>| match words.next() {
+                None => Ok(Self(extra)),
+                Some(option) => Err(BadDevice::Option {
+                    device,
+                    option: option.into(),
+                    options: "none",
+                }),
+            };
         match words.next() {
             Some("edu") => {}
+            Some("testdev") => return without_options("testdev", Extra::TestDevice, words),
+            Some("pci-testdev") => {
+                return without_options("pci-testdev", Extra::PciTestDevice, words);
+            }
             name => return Err(BadDevice::Name(name.unwrap_or_default().into())),
         }
         let mut dma_bits = DEFAULT_DMA_BITS;
@@ -319,7 +332,10 @@ mod tests {
         let edu = |dma_bits| Ok(Device(Extra::Edu { dma_bits }));
         assert_eq!("edu".parse(), edu(28));
         assert_eq!("edu,dma-mask=40".parse(), edu(40));
+        assert_eq!("testdev".parse(), Ok(Device(Extra::TestDevice)));
+        assert_eq!("pci-testdev".parse(), Ok(Device(Extra::PciTestDevice)));
         for (text, says) in [
+            ("testdev,x", "it has: none"),
             ("ahci", "there are: edu"),
             ("", "there are: edu"),
             ("edu,mask=3", "dma-mask=BITS"),

@@ -1,4 +1,4 @@
-//! PCI devices that are not the chipset.
+//! Devices that are not the chipset's.
 #![cfg_attr(
     not(test),
     deny(
@@ -11,6 +11,10 @@
 )]
 
 mod edu;
+mod pci_testdev;
+mod testdev;
 pub mod virtio;
 
 pub use edu::{DEFAULT_DMA_BITS, Edu};
+pub use pci_testdev::PciTestDevice;
+pub use testdev::{TESTDEV_LINES, TESTDEV_MEMORY, TestDevice, Unmap};

@@ -1,5 +1,7 @@
 //! The board put together: memory, devices, vCPUs, and the guest loaded into them.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use crate::boot::acpi::{self, AcpiError, Pci, Platform, Uart};
@@ -7,7 +9,9 @@ use crate::boot::{
     Kind, LoadError, LoadRequest, Places, Start, load, write_flat_tables, write_long_mode_tables,
 };
 use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, Ns, ResetKind};
-use crate::chipset::{ConsoleOut, FW_CFG_PORTS, HostInput, Parcels, PostTrail, SLP_TYP_S5};
+use crate::chipset::{
+    ConsoleOut, FW_CFG_PORTS, FwCfgBlob, FwCfgFacts, HostInput, Parcels, PostTrail, SLP_TYP_S5,
+};
 use crate::mem::{GuestRam, MemError};
 use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
@@ -20,7 +24,7 @@ use crate::vm::{
 };
 
 use super::deadline::DeadlineTimer;
-use super::devices::{Ends, FitError, fit_out};
+use super::devices::{Ends, FitError, facts, fit_out};
 use super::disk::Tell;
 use super::firmware;
 use super::layout;
@@ -54,6 +58,12 @@ pub enum BoardError {
     /// The MSR policy.
     #[error(transparent)]
     Msrs(#[from] MsrSetupError),
+    /// No descriptor for what fw_cfg shows.
+    #[error("cannot share the kernel and the initrd with fw_cfg")]
+    Share {
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel, its command line or its initramfs does not fit.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -144,7 +154,9 @@ impl Board {
             lines,
         };
         let cpus = u16::try_from(spec.cpus).unwrap_or(u16::MAX);
-        let mut devices = fit_out(&spec.equipment, cpus, &ram, ends)?;
+        let mut facts = facts(cpus, &ram);
+        tell_of_guest(&mut facts, &spec)?;
+        let mut devices = fit_out(&spec.equipment, &facts, &ram, ends)?;
         let deadlines = Arc::clone(&plugs.deadlines);
         devices.bus.on_deadline(move |at| deadlines.arm(at));
         let port = BusPort {
@@ -326,6 +338,21 @@ fn allocate(spec: &Spec) -> Result<GuestRam, MemError> {
         });
     }
     GuestRam::new(spec.memory, spec.huge_pages)
+}
+
+/// fw_cfg says what is booted, as QEMU's does for the firmware that would boot it.
+fn tell_of_guest(facts: &mut FwCfgFacts, spec: &Spec) -> Result<(), BoardError> {
+    let blob = |shared: io::Result<(File, u64)>| {
+        let (file, len) = shared.map_err(|source| BoardError::Share { source })?;
+        Ok::<_, BoardError>(FwCfgBlob::new(file, len))
+    };
+    facts.cmdline.clone_from(&spec.cmdline);
+    facts.kernel = Some(blob(spec.kernel.share())?);
+    // What a multiboot guest is given first is its initrd, as QEMU has it.
+    let first = spec.initrd.as_ref();
+    let first = first.or_else(|| spec.modules.first().map(|module| &module.file));
+    facts.initrd = first.map(|initrd| blob(initrd.share())).transpose()?;
+    Ok(())
 }
 
 fn make_vcpus(vm: &Vm, cpuid: &MachineCpuid) -> Result<Vec<Vcpu>, BoardError> {

@@ -9,9 +9,9 @@ use crate::chipset::{
     HostInput, I8042, IsaBridge, Parcels, Piix3Ide, PmBlock, Port92, PostCode, PostTrail, Postbox,
     Pvpanic, Rtc, Serial,
 };
-use crate::devices::Edu;
+use crate::devices::{Edu, PciTestDevice, TESTDEV_LINES, TestDevice};
 use crate::dma::Dma;
-use crate::mem::{GuestRam, HOLE_END};
+use crate::mem::{Gpa, GuestRam, HOLE_END};
 use crate::pci::{Function, FunctionUse, PciDevice, Pin, Pirqs, Seat};
 use crate::trace::Bdf;
 
@@ -68,6 +68,12 @@ pub enum FitError {
     /// A disk image.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A device with a fixed place, a second time.
+    #[error("there can be only one {device}; give --device {device} once")]
+    Twice {
+        /// Which device.
+        device: &'static str,
+    },
     /// The bus is full.
     #[error("{wanted} PCI devices are more than bus 0 has room for: it has {room}")]
     Full {
@@ -109,7 +115,7 @@ impl Slots<'_> {
 /// Builds the devices every board has, and those that `equipment` asks for.
 pub(super) fn fit_out(
     equipment: &Equipment,
-    cpus: u16,
+    facts: &FwCfgFacts,
     ram: &GuestRam,
     ends: Ends,
 ) -> Result<Devices, FitError> {
@@ -139,7 +145,7 @@ pub(super) fn fit_out(
             gsi("i8042", layout::GSI_KEYBOARD),
             gsi("i8042", layout::GSI_MOUSE),
         )),
-        Box::new(FwCfg::new(&facts(cpus, ram), Dma::platform(ram.clone()))),
+        Box::new(FwCfg::new(facts, Dma::platform(ram.clone()))),
         // Results leave the guest behind any IOMMU's back: this is Trapline's own door.
         Box::new(Postbox::new(
             Dma::platform(ram.clone()),
@@ -149,6 +155,14 @@ pub(super) fn fit_out(
     ];
     for device in fixed {
         bus.attach(device)?;
+    }
+    let is_test = |extra: &&Extra| **extra == Extra::TestDevice;
+    match equipment.devices.iter().filter(is_test).count() {
+        0 => {}
+        1 => {
+            bus.attach(Box::new(test_device(lines, ram)))?;
+        }
+        _ => return Err(FitError::Twice { device: "testdev" }),
     }
     let sci = gsi("piix4-pm", layout::GSI_SCI);
     let mut slots = Slots {
@@ -179,14 +193,18 @@ pub(super) fn fit_out(
     slots.fill(seat, PmBlock::new(sci, Arc::clone(clock)))?;
     let places = (functions::FIRST_EXTRA..32).filter_map(|device| Bdf::new(0, device, 0));
     let room = places.clone().count();
-    if equipment.devices.len() > room {
-        return Err(FitError::Full {
-            wanted: equipment.devices.len(),
-            room,
-        });
+    let on_pci = equipment.devices.iter().filter(|extra| !is_test(extra));
+    let wanted = on_pci.clone().count();
+    if wanted > room {
+        return Err(FitError::Full { wanted, room });
     }
-    for (extra, bdf) in equipment.devices.iter().zip(places) {
+    for (extra, bdf) in on_pci.zip(places) {
         match extra {
+            Extra::TestDevice => {}
+            Extra::PciTestDevice => {
+                let seat = slots.seat(bdf, "pci-testdev", None);
+                slots.fill(seat, PciTestDevice::new())?;
+            }
             Extra::Edu { dma_bits } => {
                 let seat = slots.seat(bdf, "edu", Some(Pin::A));
                 let (dma, interrupts) = (seat.dma(), seat.interrupts());
@@ -219,7 +237,17 @@ fn open(
     Ok(media)
 }
 
-fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {
+/// The test device, which drives every pin of the IOAPIC.
+fn test_device(lines: &Lines, ram: &GuestRam) -> TestDevice {
+    let line = |gsi: u8| lines.line("testdev", Some(gsi.into()));
+    let ram = ram.clone();
+    // An address without RAM has no page to unmap.
+    let unmap = move |at| drop(ram.zap(Gpa(at)));
+    TestDevice::new((0..TESTDEV_LINES).map(line).collect(), Box::new(unmap))
+}
+
+/// What fw_cfg says of a board without a guest.
+pub(super) fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {
     let regions = ram.regions().iter().map(|region| FwCfgRam {
         base: region.base,
         len: region.len,
@@ -227,6 +255,7 @@ fn facts(cpus: u16, ram: &GuestRam) -> FwCfgFacts {
     FwCfgFacts {
         cpus,
         ram: regions.collect(),
+        ..FwCfgFacts::default()
     }
 }
 

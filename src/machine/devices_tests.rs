@@ -85,11 +85,16 @@ fn rig() -> Rig {
         },
     };
     let equipment = Equipment {
-        devices: vec![Extra::Edu { dma_bits: 28 }, Extra::Edu { dma_bits: 64 }],
+        devices: vec![
+            Extra::Edu { dma_bits: 28 },
+            Extra::TestDevice,
+            Extra::PciTestDevice,
+            Extra::Edu { dma_bits: 64 },
+        ],
         drives: vec![drive; 3],
         ..Equipment::default()
     };
-    let devices = fit_out(&equipment, 1, &ram, ends).unwrap();
+    let devices = fit_out(&equipment, &facts(1, &ram), &ram, ends).unwrap();
     Rig {
         port: BusPort {
             bus: Arc::new(devices.bus),

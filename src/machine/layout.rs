@@ -10,6 +10,7 @@
 //! | 0xfec0_0000 | IOAPIC (KVM) |
 //! | 0xfed9_0000 | left free for VT-d |
 //! | 0xfee0_0000 | local APICs (KVM) |
+//! | 0xff00_0000 - 0xff00_ffff | memory of `--device testdev` |
 //! | 0xfffb_c000 - 0xfffb_ffff | KVM's identity map and TSS |
 //! | 0x1_0000_0000 - | RAM above the hole |
 //! | 0x40_0000_0000 - 0x7f_ffff_ffff | PCI memory of 64-bit BARs |
@@ -22,6 +23,7 @@
 //! | 0x70, 0x71 | RTC and CMOS | 8 |
 //! | 0x80 | POST code | |
 //! | 0x92 | fast A20 and reset | |
+//! | 0xe0 - 0xeb | `--device testdev` | |
 //! | 0xf4 - 0xf7 | debug exit | |
 //! | 0x170 - 0x177, 0x376 | IDE, secondary channel | 15 |
 //! | 0x1f0 - 0x1f7, 0x3f6 | IDE, primary channel | 14 |
@@ -29,6 +31,7 @@
 //! | 0x505 | pvpanic | |
 //! | 0x510, 0x511, 0x514 - 0x51b | fw_cfg | |
 //! | 0x600 - 0x63f | PIIX4 power management | 9 |
+//! | 0x2000 - 0x2017 | `--device testdev`: one port a line | 0 - 23 |
 //! | 0xcf8, 0xcfc | PCI configuration | |
 //! | 0xcf9 | reset control | |
 //! | 0xe80 - 0xe8f | postbox: Trapline's own | |

@@ -13,7 +13,7 @@ use crate::pci::{BarKind, FunctionUse};
 use crate::trace::{Bdf, Space};
 
 use super::board::BoardError;
-use super::devices::{Ends, fit_out};
+use super::devices::{Ends, facts, fit_out};
 use super::firmware;
 use super::hex::Hex;
 use super::layout;
@@ -141,7 +141,7 @@ pub fn describe(memory: u64, equipment: &Equipment) -> Result<Vec<BoardItem>, Bo
         tell: Arc::new(drop),
         phys_bits: 52,
     };
-    let devices = fit_out(equipment, 1, &ram, ends)?;
+    let devices = fit_out(equipment, &facts(1, &ram), &ram, ends)?;
     let port = BusPort {
         bus: Arc::new(devices.bus),
         sink: Arc::new(Nowhere),

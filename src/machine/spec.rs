@@ -44,7 +44,7 @@ pub struct Equipment {
     pub debug_exit: DebugExitMode,
     /// Whether POST codes are kept with their times.
     pub post_codes: bool,
-    /// PCI devices, from 00:02.0 on in this order.
+    /// Further devices; those that are PCI functions from 00:02.0 on in this order.
     pub devices: Vec<Extra>,
     /// Disks and discs on the IDE channels.
     pub drives: Vec<DriveSpec>,
@@ -54,7 +54,7 @@ pub struct Equipment {
     pub msr_policy: Policy,
 }
 
-/// A PCI device that not every board has.
+/// A device that not every board has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extra {
     /// QEMU's `edu`.
@@ -62,6 +62,10 @@ pub enum Extra {
         /// Address bits of its DMA engine.
         dma_bits: u8,
     },
+    /// QEMU's `pci-testdev`.
+    PciTestDevice,
+    /// QEMU's `pc-testdev`, which is no PCI function: it has its place, and there is one.
+    TestDevice,
 }
 
 /// How a run is watched and ended.

@@ -16,6 +16,7 @@
 mod discard;
 mod layout;
 mod ram;
+mod zap;
 
 pub use discard::RamPin;
 pub use layout::{HOLE_END, HOLE_START, RamRegion, split_around_hole};

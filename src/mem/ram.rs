@@ -132,6 +132,14 @@ pub enum MemError {
         /// Why.
         source: io::Error,
     },
+    /// The host did not unmap a page.
+    #[error("cannot unmap the page of guest memory at {at}")]
+    Zap {
+        /// An address in it.
+        at: Gpa,
+        /// Why.
+        source: io::Error,
+    },
     /// Pages that must stay where they are.
     #[error(
         "guest memory is pinned by {by}, so none of it can be given back to the host; run without that \

@@ -15,7 +15,8 @@ pub(super) fn print(args: &BootArgs) -> Result<(), Failure> {
     let memory = args.mem.unwrap_or(Size(guest::MEMORY)).0;
     let equipment = guest::equipment(args, DebugExitMode::default());
     let items = machine::describe(memory, &equipment).map_err(|error| match error {
-        BoardError::Memory(_) | BoardError::Fit(FitError::Full { .. } | FitError::Disk(_)) => {
+        BoardError::Memory(_)
+        | BoardError::Fit(FitError::Full { .. } | FitError::Twice { .. } | FitError::Disk(_)) => {
             Failure::usage(error)
         }
         _ => Failure::internal(error),

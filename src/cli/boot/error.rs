@@ -67,7 +67,7 @@ pub(super) fn of_run(error: RunError) -> Failure {
     match &error {
         RunError::Board(
             BoardError::Load(_)
-            | BoardError::Fit(FitError::Full { .. } | FitError::Disk(_))
+            | BoardError::Fit(FitError::Full { .. } | FitError::Twice { .. } | FitError::Disk(_))
             | BoardError::Memory(_)
             | BoardError::Vm(VmError::TooManyVcpus { .. }),
         ) => Failure::usage(error),
