@@ -21,6 +21,8 @@ mod linux;
 mod log;
 #[path = "boot/msr.rs"]
 mod msr;
+#[path = "boot/msr_trace.rs"]
+mod msr_trace;
 #[path = "boot/payloads.rs"]
 mod payloads;
 #[path = "boot/refusals.rs"]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         input::CASES,
         log::CASES,
         msr::CASES,
+        msr_trace::CASES,
         cpu::CASES,
         board::CASES,
         disks::CASES,

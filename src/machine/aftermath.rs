@@ -17,29 +17,18 @@ const LSTAR: u32 = 0xc000_0082;
 /// them costs more than many a run.
 pub type FindSymbols = Box<dyn FnOnce() -> Option<Symbols>>;
 
-/// What the vCPUs were doing, when the run did not end in order; and names for where it hung. The
-/// vCPUs are paused and their threads alive.
-pub(super) fn look_back(
+/// Calls `with` with the names that `find` finds, moved as the guest's kernel moved itself. The vCPUs are
+/// paused and their threads alive.
+pub(super) fn with_names<R>(
     board: &Board,
-    outcome: &mut Outcome,
-    console: Vec<String>,
     find: FindSymbols,
-) -> Option<PostMortem> {
-    let wanted = outcome.wants_post_mortem();
-    if !wanted && !outcome.hung() {
-        return None;
-    }
-    let count = u8::try_from(board.fleet().len()).unwrap_or(u8::MAX);
-    // A vCPU that does not answer is left out; the others still tell.
-    let pictures: Vec<_> = (0..count)
-        .filter_map(|id| picture(board, id).ok())
-        .collect();
-    let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
-    let symbols = find();
-    let Some(symbols) = symbols else {
-        return wanted.then(|| PostMortem::of(&pictures, console, &physical, &Names::none()));
+    with: impl FnOnce(&Names<'_>) -> R,
+) -> R {
+    let Some(symbols) = find() else {
+        return with(&Names::none());
     };
-    let moved = pictures.first().and_then(|first| {
+    let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
+    let moved = picture(board, 0).ok().and_then(|first| {
         let lstar = board
             .fleet()
             .ask(first.vcpu, |vcpu| vcpu.msr(LSTAR).ok().flatten());
@@ -51,9 +40,31 @@ pub(super) fn look_back(
             .lookup(address)
             .map(|(name, at)| (name.to_owned(), at))
     };
-    let names = Names::new(&lookup, text(&symbols), moved);
+    let init = |name| symbols.address_of(name).unwrap_or(0);
+    let init = init("_sinittext")..init("_einittext");
+    with(&Names::new(&lookup, text(&symbols), moved).with_init(init))
+}
+
+/// What the vCPUs were doing, when the run did not end in order; and names for where it hung. The
+/// vCPUs are paused and their threads alive.
+pub(super) fn look_back(
+    board: &Board,
+    outcome: &mut Outcome,
+    console: Vec<String>,
+    names: &Names<'_>,
+) -> Option<PostMortem> {
+    let wanted = outcome.wants_post_mortem();
+    if !wanted && !outcome.hung() {
+        return None;
+    }
+    let count = u8::try_from(board.fleet().len()).unwrap_or(u8::MAX);
+    // A vCPU that does not answer is left out; the others still tell.
+    let pictures: Vec<_> = (0..count)
+        .filter_map(|id| picture(board, id).ok())
+        .collect();
+    let physical = |at: u64, bytes: &mut [u8]| board.ram().read(Gpa(at), bytes).is_ok();
     outcome.name_hangs(|rip| Some(names.of_code(rip)?.to_string()));
-    wanted.then(|| PostMortem::of(&pictures, console, &physical, &names))
+    wanted.then(|| PostMortem::of(&pictures, console, &physical, names))
 }
 
 /// The kernel's code, as its linker script marks it.

@@ -28,6 +28,7 @@ use super::devices::{Ends, FitError, facts, fit_out};
 use super::disk::Tell;
 use super::firmware;
 use super::layout;
+use super::msr_trace::Recorder;
 use super::msrs::{self, MsrSetupError};
 use super::spec::Spec;
 
@@ -87,6 +88,8 @@ pub struct Plugs {
     pub listener: Arc<dyn MsrListener>,
     /// Takes what the user is to hear of disks and of DMA.
     pub tell: Tell,
+    /// Hears every MSR access and its answer.
+    pub recorder: Option<Arc<Recorder>>,
     /// Whether each access is to be an exit of its own: somebody records them.
     pub every_exit: bool,
 }
@@ -172,7 +175,10 @@ impl Board {
         if let Some(first) = vcpus.first() {
             first.enter_at(&entry)?;
         }
-        let handler = Arc::clone(&msrs) as Arc<dyn MsrHandler>;
+        let handler: Arc<dyn MsrHandler> = match plugs.recorder {
+            Some(recorder) => Arc::new(recorder.around(Arc::clone(&msrs), ram.clone())),
+            None => Arc::clone(&msrs) as _,
+        };
         fleet.start(vcpus, &port, &handler, &plugs.notice, probe)?;
         Ok(Self {
             entry,

@@ -10,13 +10,14 @@ use crate::chipset::Parcels;
 use crate::trace::{Event, Probe, Stream, StreamError, StreamSummary};
 use crate::vm::Fleet;
 
-use super::aftermath::{FindSymbols, look_back};
+use super::aftermath::{FindSymbols, look_back, with_names};
 use super::board::{Board, BoardError, Plugs};
 use super::console::{Console, ConsoleSummary};
 use super::control::PlaceError;
 use super::deadline::DeadlineTimer;
 use super::desk::{Control, Desk};
 use super::footprint::Footprint;
+use super::msr_trace::{MsrTrace, Recorder};
 use super::msrs;
 use super::notice::{Notice, Post};
 use super::outcome::Outcome;
@@ -45,6 +46,8 @@ pub struct Connections {
     pub symbols: FindSymbols,
     /// Where events go.
     pub events: Option<Stream>,
+    /// Whether every MSR access that comes out is kept for the end.
+    pub records_msrs: bool,
 }
 
 /// A run that did not begin, or could not be seen through.
@@ -90,6 +93,8 @@ pub struct Finished {
     pub counts: Counts,
     /// What was found after an end that was not in order.
     pub post_mortem: Option<PostMortem>,
+    /// MSR accesses, when they were kept.
+    pub msr_trace: Option<MsrTrace>,
 }
 
 /// Builds the machine, runs it to its end, and takes it apart.
@@ -124,6 +129,9 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     let clock = Arc::new(HostClock::new());
     let deadlines = DeadlineTimer::new(Arc::clone(&clock));
     let deadlines = Arc::new(deadlines.map_err(host("make the devices' timer"))?);
+    let recorder = to
+        .records_msrs
+        .then(|| Arc::new(Recorder::new(Arc::clone(&clock))));
     let saying = Arc::clone(&post);
     let plugs = Plugs {
         console: Box::new(console.sink()),
@@ -135,6 +143,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         clock,
         deadlines: Arc::clone(&deadlines),
         every_exit: to.events.is_some(),
+        recorder: recorder.clone(),
     };
     let probe = |vcpu| {
         to.events
@@ -162,7 +171,16 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     let (board, console, mut outcome) = desk.into_parts();
     let memory = Footprint::now();
     let (counts, protocol) = (counts(&board), board.protocol());
-    let post_mortem = look_back(&board, &mut outcome, console.last_lines(), to.symbols);
+    let needs_names = outcome.wants_post_mortem() || outcome.hung() || recorder.is_some();
+    let symbols = if needs_names {
+        to.symbols
+    } else {
+        Box::new(|| None)
+    };
+    let (post_mortem, msr_trace) = with_names(&board, symbols, |names| {
+        let post_mortem = look_back(&board, &mut outcome, console.last_lines(), names);
+        (post_mortem, recorder.map(|recorder| recorder.finish(names)))
+    });
     let post_codes = board.post_codes();
     fleet.stop();
     drop(board);
@@ -184,6 +202,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         memory,
         counts,
         post_mortem,
+        msr_trace,
     })
 }
 

@@ -110,6 +110,10 @@ pub enum MsrAnswer {
 pub trait Cpu {
     /// Where the instruction lies; none when KVM does not say.
     fn rip(&mut self) -> Option<u64>;
+    /// The guest physical address that RSP points to; none when nothing is mapped there.
+    fn stack(&mut self) -> Option<u64> {
+        None
+    }
     /// `KVM_GET_MSRS` of one MSR; none when KVM does not give it.
     fn get(&mut self, index: u32) -> Option<u64>;
     /// `KVM_SET_MSRS` of one MSR; whether KVM took it.

@@ -183,6 +183,8 @@ fn step(rule: &Rule, policy: &Policy, trapped: bool) -> String {
     }
     if rule.log {
         text += ", logged";
+    } else if rule.count {
+        text += ", counted";
     }
     text
 }

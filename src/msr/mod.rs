@@ -25,6 +25,7 @@ mod limiter;
 pub mod model;
 pub mod names;
 pub mod policy;
+pub mod record;
 
 pub use access::{Cpu, MsrAccess, MsrAnswer, MsrHandler, Op, Reason};
 pub use ask::{AskError, Asker, Question, Reply, understand};

@@ -23,6 +23,11 @@ impl Cpu for Stopped<'_> {
         Some(self.fd.get_regs().ok()?.rip)
     }
 
+    fn stack(&mut self) -> Option<u64> {
+        let top = self.fd.translate_gva(self.fd.get_regs().ok()?.rsp).ok()?;
+        (top.valid != 0).then_some(top.physical_address)
+    }
+
     fn get(&mut self, index: u32) -> Option<u64> {
         let entries = present_msrs(self.id, self.fd, &[index]).ok()?;
         entries.first().map(|entry| entry.data)

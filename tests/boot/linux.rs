@@ -65,7 +65,12 @@ pub(crate) fn tried<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
         .into_iter()
         .map(|a| a.as_ref().to_owned())
         .collect();
-    let mut last = boot(&arguments);
+    again(|| boot(&arguments))
+}
+
+/// A run that is made again when it was spoiled, as [`tried`] says.
+pub(crate) fn again(make: impl Fn() -> Run) -> Run {
+    let mut last = make();
     for _ in 0..2 {
         let spoiled = match last.status {
             Some(71 | 72) => true,
@@ -75,8 +80,8 @@ pub(crate) fn tried<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
         if !trapline::lab::inside() || !spoiled {
             break;
         }
-        eprintln!("made again after status {:?}: {arguments:?}", last.status);
-        last = boot(&arguments);
+        eprintln!("made again after status {:?}", last.status);
+        last = make();
     }
     last
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use super::msr_trace::TraceFiles;
 use crate::boot::{Format, Protocol};
 use crate::cli::lab::LabArgs;
 use crate::cli::values::{BootModule, Device, Disk, Pair, Size, Span};
@@ -134,6 +135,10 @@ pub(crate) struct BootArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
+    /// What `msr trace` adds.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) msr_trace: Option<TraceFiles>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) lab: LabArgs,
@@ -272,6 +277,7 @@ impl BootArgs {
             name: self.name.or(below.name),
             bisect: self.bisect || below.bisect,
             config: self.config,
+            msr_trace: self.msr_trace.or(below.msr_trace),
             lab: self.lab.over(below.lab),
             command: if self.command.is_empty() && !says {
                 below.command

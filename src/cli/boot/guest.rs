@@ -49,7 +49,12 @@ pub(super) fn prepare(args: &BootArgs, quiet: bool) -> Result<Guest, Failure> {
 
 /// The MSR policy; a mistake in it is the user's.
 pub(super) fn msr_policy(args: &BootArgs) -> Result<Policy, Failure> {
-    Policy::load(&args.msr_policy).map_err(Failure::usage)
+    let counting = args.msr_trace.as_ref().map(|_| ":count-all".to_owned());
+    let files: Vec<_> = counting
+        .into_iter()
+        .chain(args.msr_policy.iter().cloned())
+        .collect();
+    Policy::load(&files).map_err(Failure::usage)
 }
 
 fn of_payload(args: &BootArgs, name: &str) -> Result<Guest, Failure> {

@@ -9,10 +9,12 @@ mod guest;
 mod huge;
 mod inside;
 mod landing;
+mod msr_trace;
 mod parcels;
 mod place;
 
 pub(crate) use args::BootArgs;
+pub(crate) use msr_trace::TraceFiles;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -36,7 +38,7 @@ const HANG: Duration = Duration::from_secs(60);
 
 impl BootArgs {
     /// Boots, waits for the end, and says how it was.
-    pub(super) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         let bisect = self.bisect;
         let status = match self.run_to_status(global) {
             Ok(status) => status,
@@ -87,6 +89,8 @@ impl BootArgs {
         };
         let events = self.events.as_deref().map(Stream::to_path).transpose();
         let events = events.map_err(Failure::usage)?;
+        let trace = self.msr_trace.as_ref().map(TraceFiles::create).transpose();
+        let trace = trace.map_err(Failure::usage)?;
         let output = io::stdout().as_fd().try_clone_to_owned();
         let output = output.map_err(|source| Failure::internal(BootError::Stdout { source }))?;
         let (booted, names) = (guest.booted, guest.names);
@@ -99,6 +103,7 @@ impl BootArgs {
             parcels: Box::new(guest.parcels),
             say: Box::new(|words| out::say(words)),
             events,
+            records_msrs: trace.is_some(),
         };
         let mut finished = run(guest.spec, self.rules(guest.interactive, guest.input), to)
             .map_err(error::of_run)?;
@@ -112,7 +117,13 @@ impl BootArgs {
                 out::say(text);
             }
         }
-        Ok(conclude::conclude(finished, booted, report, &self, global))
+        let traced = trace.zip(finished.msr_trace.take());
+        let title = booted.kernel.display().to_string();
+        let status = conclude::conclude(finished, booted, report, &self, global);
+        if let Some((files, trace)) = traced {
+            files.write(&trace, &title, global.quiet)?;
+        }
+        Ok(status)
     }
 
     fn rules(&self, interactive: bool, input: Input) -> Rules {

@@ -85,8 +85,16 @@ fn tunnel(
 
 /// Folders that results of the run are written to, and the disks that it writes.
 fn writable(args: &BootArgs) -> Vec<PathBuf> {
+    let traced = args
+        .msr_trace
+        .iter()
+        .flat_map(|trace| [&trace.trace, &trace.as_policy]);
     let files = [&args.events, &args.json];
-    let files = files.into_iter().flatten().map(PathBuf::as_path);
+    let files = files
+        .into_iter()
+        .chain(traced)
+        .flatten()
+        .map(PathBuf::as_path);
     let results = args.get.iter().map(|pair| pair.1.as_path());
     let folder = |path: &Path| match path.parent() {
         _ if path.is_dir() => path.to_owned(),

@@ -1,20 +1,21 @@
-//! `trapline msr list|get|set|matrix|diff|explain`
+//! `trapline msr list|get|set|matrix|diff|explain|trace`
 
 mod access;
 mod diff;
 mod explain;
 mod list;
 mod matrix;
+mod trace;
 
 use std::process::ExitCode;
 
-use super::{Failure, Global, LabArgs, out};
+use super::{Failure, Global, LabArgs, Status, out};
 use crate::lab::{self, Command, Decision, Exit, Need, Options};
 use crate::msr::policy::{Problem, Scope, target};
 use crate::probe::ProbeError;
 use crate::vm::cpuid::Profile;
 
-/// List, read, write, try, compare and explain MSRs
+/// List, read, write, try, compare, explain and trace MSRs
 #[derive(Debug, clap::Args)]
 pub(super) struct Msr {
     #[command(subcommand)]
@@ -45,10 +46,15 @@ enum Verb {
     Matrix(matrix::MatrixArgs),
     Diff(diff::Diff),
     Explain(explain::Explain),
+    Trace(Box<trace::Trace>),
 }
 
 impl Msr {
-    pub(super) fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        // A guest is booted where guests are booted.
+        if let Verb::Trace(trace) = self.verb {
+            return trace.run(self.lab, global);
+        }
         // What is explained or compared is the same everywhere; the rest asks /dev/kvm.
         if !matches!(self.verb, Verb::Explain(_) | Verb::Diff(_))
             && let Some(status) = self.elsewhere(global)?
@@ -62,6 +68,7 @@ impl Msr {
             Verb::Matrix(matrix) => matrix.run(global.quiet),
             Verb::Diff(diff) => diff.run(),
             Verb::Explain(explain) => explain.run(),
+            Verb::Trace(_) => Ok(Status::Ok),
         }
         .map(ExitCode::from)
     }

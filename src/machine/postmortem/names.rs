@@ -32,6 +32,8 @@ type Lookup<'a> = &'a dyn Fn(u64) -> Option<(String, u64)>;
 #[derive(Clone)]
 pub struct Names<'a> {
     known: Option<(Lookup<'a>, Range<u64>)>,
+    /// Code that is there only while the kernel comes up.
+    init: Range<u64>,
     slide: Option<u64>,
 }
 
@@ -50,6 +52,7 @@ impl<'a> Names<'a> {
     pub const fn none() -> Self {
         Self {
             known: None,
+            init: 0..0,
             slide: None,
         }
     }
@@ -61,8 +64,15 @@ impl<'a> Names<'a> {
     pub const fn new(lookup: Lookup<'a>, text: Range<u64>, slide: Option<u64>) -> Self {
         Self {
             known: Some((lookup, text)),
+            init: 0..0,
             slide,
         }
+    }
+
+    /// The same with a second range of code, as linked.
+    #[must_use]
+    pub fn with_init(self, init: Range<u64>) -> Self {
+        Self { init, ..self }
     }
 
     /// How far the kernel moved.
@@ -83,7 +93,8 @@ impl<'a> Names<'a> {
     #[must_use]
     pub fn of_code(&self, address: u64) -> Option<Symbol> {
         let (_, text) = self.known.as_ref()?;
-        if !text.contains(&self.linked(address)) {
+        let at = self.linked(address);
+        if !text.contains(&at) && !self.init.contains(&at) {
             return None;
         }
         self.of(address)

@@ -74,7 +74,9 @@ impl Policy {
                         .filter(|msr| !is_x2apic(msr.index))
                         .filter(|msr| forward(msr, direction) == Forward::Never)
                 };
-                let blamed = rules.iter().find(|r| r.log || r.action != Action::Allow);
+                let blamed = rules
+                    .iter()
+                    .find(|r| r.watches() || r.action != Action::Allow);
                 if let (Need::Both, Some(msr)) = (need, never().next()) {
                     return Err(self.never(blamed.copied(), msr, direction));
                 }
@@ -87,12 +89,11 @@ impl Policy {
                 {
                     return Err(self.never(Some(rule), msr, direction));
                 }
-                for msr in inside {
-                    if forward(msr, direction) != Forward::Never {
-                        traps.add(direction, msr.index, msr.index);
-                    } else if !is_x2apic(msr.index) {
-                        left.push((msr.index, format!("{} ({})", msr.name, word(direction))));
-                    }
+                for (from, to) in watchable(first, last, inside, direction) {
+                    traps.add(direction, from, to);
+                }
+                for msr in never() {
+                    left.push((msr.index, format!("{} ({})", msr.name, word(direction))));
                 }
             }
         }
@@ -107,7 +108,7 @@ impl Policy {
             || chain.iter().any(|rule| rule.action == Action::Allow);
         let here = falls && self.filter != Action::Allow
             || chain.iter().any(|rule| rule.action != Action::Allow);
-        let watched = chain.iter().any(|rule| rule.log);
+        let watched = chain.iter().any(|rule| rule.watches());
         match (by_kvm, here) {
             (true, true) => Need::Both,
             (false, _) => Need::Answer,
@@ -144,7 +145,7 @@ impl Policy {
                 });
             };
             let has = |index: u32| rule.indices.iter().any(|r| (r.0..=r.1).contains(&index));
-            if rule.action == Action::Allow && !rule.log {
+            if rule.action == Action::Allow && !rule.watches() {
                 continue;
             }
             let meets = |r: &(u32, u32)| r.0 <= *X2APIC.end() && r.1 >= *X2APIC.start();
@@ -178,7 +179,7 @@ impl Policy {
             }
             let unseen: Vec<&str> = left
                 .iter()
-                .filter(|(index, _)| rule.log && has(*index))
+                .filter(|(index, _)| rule.watches() && has(*index))
                 .map(|(_, text)| text.as_str())
                 .collect();
             if let [first, ..] = unseen.as_slice() {
@@ -189,7 +190,7 @@ impl Policy {
                 };
                 debug_assert!(!first.is_empty(), "names are never empty");
                 warn(format!(
-                    "left to KVM and not logged, because KVM treats the host's access otherwise: \
+                    "left to KVM and not seen, because KVM treats the host's access otherwise: \
                      {}{more}; the host's tracepoint kvm:kvm_msr sees them",
                     shown.join(", ")
                 ));
@@ -218,6 +219,47 @@ impl Policy {
             ));
         }
     }
+}
+
+/// Where the MSRs lie that KVM handles: what the processors' MSR bitmaps cover (SDM 3C, 25.6.9; APM 2, 15.11), the
+/// Hyper-V ones (TLFS, appendix F) and KVM's own. What lies elsewhere and has no name comes out by itself, because
+/// KVM does not know it.
+const HANDLED: [(u32, u32); 5] = [
+    (0, 0x1fff),
+    (0x4000_0000, 0x4000_10ff),
+    (0x4b56_4d00, 0x4b56_4dff),
+    (0xc000_0000, 0xc000_1fff),
+    (0xc001_0000, 0xc001_1fff),
+];
+
+/// The MSRs of a range that can be watched, with and without a name.
+fn watchable(first: u32, last: u32, named: &[Msr], direction: Direction) -> Vec<(u32, u32)> {
+    let handled = HANDLED
+        .iter()
+        .map(|(from, to)| (first.max(*from), last.min(*to)))
+        .filter(|(from, to)| from <= to);
+    let mut parts: Vec<_> = handled
+        .chain(named.iter().map(|msr| (msr.index, msr.index)))
+        .collect();
+    parts.sort_unstable();
+    let never = named
+        .iter()
+        .filter(|msr| forward(msr, direction) == Forward::Never);
+    let mut holes: Vec<_> = never.map(|msr| (msr.index, msr.index)).collect();
+    holes.push((*X2APIC.start(), *X2APIC.end()));
+    holes.sort_unstable();
+    for (from, to) in holes {
+        parts = parts
+            .into_iter()
+            .flat_map(|part| {
+                let before = (from > part.0).then(|| (part.0, part.1.min(from.saturating_sub(1))));
+                let after = (to < part.1).then(|| (part.0.max(to.saturating_add(1)), part.1));
+                [before, after].into_iter().flatten()
+            })
+            .collect();
+    }
+    parts.sort_unstable();
+    parts
 }
 
 fn within(named: &[Msr], first: u32, last: u32) -> &[Msr] {

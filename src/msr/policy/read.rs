@@ -169,6 +169,7 @@ impl Reader<'_> {
             vcpus,
             nth,
             log: rule.log == Some(true),
+            count: rule.count == Some(true),
             action,
         })
     }

@@ -118,6 +118,8 @@ pub struct Rule {
     pub nth: Option<u64>,
     /// Whether each access is logged.
     pub log: bool,
+    /// Whether each access comes out to be counted, though there is nothing else to do about it.
+    pub count: bool,
     /// What it does.
     pub action: Action,
 }
@@ -130,6 +132,12 @@ impl Rule {
             Direction::Read => self.reads,
             Direction::Write => self.writes,
         }
+    }
+
+    /// Whether accesses are to come out though KVM handles them.
+    #[must_use]
+    pub const fn watches(&self) -> bool {
+        self.log || self.count
     }
 
     /// Whether it decides every access it covers, so that none falls through to the next rule.

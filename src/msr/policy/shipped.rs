@@ -12,6 +12,10 @@ const SHIPPED: &[(&str, &str)] = &[
         include_str!("../../../resources/msr/bare-intel.toml"),
     ),
     (
+        "count-all",
+        include_str!("../../../resources/msr/count-all.toml"),
+    ),
+    (
         "like-ignore-msrs",
         include_str!("../../../resources/msr/like-ignore-msrs.toml"),
     ),

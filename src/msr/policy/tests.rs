@@ -153,9 +153,28 @@ fn a_log_over_a_range_leaves_out_what_cannot_be_forwarded_and_says_so() {
     let policy = parse(&["[[rule]]\nmsr = '0-0xffffffff'\nlog = true\n"]).unwrap();
     assert!(policy.traps().has(Read, 0x10) && !policy.traps().has(Write, 0x10));
     assert!(policy.traps().has(Write, 0xc000_0080));
+    // What has no name is seen too, where KVM may handle it; elsewhere it comes out by itself.
+    for (index, seen) in [
+        (0x666, true),
+        (0xc001_1fff, true),
+        (0x2000, false),
+        (0xdead_beef, false),
+    ] {
+        assert!(crate::msr::names::of(index).is_none());
+        assert_eq!(policy.traps().has(Read, index), seen, "{index:#x}");
+    }
+    assert!(!policy.traps().has(Read, 0x802));
     let text: String = policy.warnings().iter().map(ToString::to_string).collect();
     assert!(text.contains("IA32_TIME_STAMP_COUNTER (write)"), "{text}");
     assert!(filter::compile(policy.traps()).is_ok());
+}
+
+#[test]
+fn to_be_counted_an_access_has_to_come_out() {
+    let counting = parse(&["[[rule]]\nmsr = 'EFER'\ncount = true\n"]).unwrap();
+    assert!(counting.traps().has(Read, 0xc000_0080));
+    let found = error("[[rule]]\nmsr = 'TSC'\naccess = 'w'\ncount = true\n");
+    assert!(found.contains("kvm:kvm_msr"), "{found}");
 }
 
 #[test]

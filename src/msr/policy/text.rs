@@ -32,6 +32,7 @@ pub(super) struct RuleText {
     pub(super) shared: Option<Spanned<bool>>,
     pub(super) reset: Option<Spanned<String>>,
     pub(super) log: Option<bool>,
+    pub(super) count: Option<bool>,
     pub(super) nth: Option<Spanned<Number>>,
 }
 
@@ -128,6 +129,7 @@ const KEYS: &[&str] = &[
     "shared",
     "reset",
     "log",
+    "count",
     "nth",
     "unknown",
     "inval",
