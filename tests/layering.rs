@@ -39,6 +39,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/lab/child.rs",       // pre_exec: the parent-death signal and the descriptors of QEMU
     "src/mem/zap.rs",         // madvise of a page of guest RAM
     "src/machine/thrift.rs",  // madvise of our own code
+    "src/mem/advise.rs",      // madvise of guest RAM
     "src/vm/collected.rs",    // the ring of collected writes is shared with the kernel
     "src/vm/create.rs",       // KVM_SET_USER_MEMORY_REGION takes host addresses
     "src/vm/run_page.rs",     // unions and a shared byte of the kvm_run page

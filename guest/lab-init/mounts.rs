@@ -16,6 +16,9 @@ const NEW_ROOT: &str = "/newroot";
 /// The largest message 9p over virtio takes: 128 descriptors of a page, less what its transport keeps.
 const MESSAGE: u32 = 500 * 1024;
 
+/// Whether shared memory may have transparent huge pages (Documentation/admin-guide/mm/transhuge.rst).
+const SHARED_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
 /// /proc, /sys and /dev, for the modules and the ports.
 pub(crate) fn kernel_file_systems() -> Result<(), Failed> {
     for (kind, at) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
@@ -125,6 +128,8 @@ fn optional() {
     ] {
         let _ = mount(kind, at, kind, 0, "");
     }
+    // Guest RAM asks for them; under TCG a fault per 4 KiB is a quarter of a guest's boot.
+    let _ = fs::write(SHARED_HUGE_PAGES, "advise");
 }
 
 /// Mounts each writable share over its own path, and makes the private directory of the user.

@@ -13,6 +13,7 @@
     )
 )]
 
+mod advise;
 mod discard;
 mod layout;
 mod ram;

@@ -13,6 +13,7 @@ use vm_memory::{
     GuestRegionMmap,
 };
 
+use super::advise;
 use super::discard::Pins;
 use super::layout::{RamRegion, split_around_hole};
 
@@ -233,6 +234,9 @@ impl GuestRam {
                 })?;
             let region = GuestRegionMmap::new(mapping, GuestAddress(region.base))
                 .ok_or_else(|| refused("a region wraps"))?;
+            if backing == HugePages::None {
+                advise::large_pages(&region);
+            }
             mapped.push(region);
         }
         let memory = GuestMemory::from_regions(mapped).map_err(|e| MemError::Arrange {
