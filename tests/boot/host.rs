@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::common::{Case, Need, TRAPLINE};
 use super::linux::kernel;
-use super::{Run, boot, finish};
+use super::{Run, boot, finish, unspoiled};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -113,14 +113,8 @@ fn full_under_get() {
     let kernel = kernel().name;
     let exec = "head -c 8388608 /dev/zero > /tmp/big";
     let arguments = [&kernel, "--timeout", "200s", "--get", &get, "--exec", exec];
-    let mut run = after(script, dir.path(), &arguments);
-    for _ in 0..2 {
-        if !matches!(run.status, Some(71 | 72)) {
-            break;
-        }
-        run = after(script, dir.path(), &arguments);
-    }
-    run.ends(74)
+    unspoiled(|| after(script, dir.path(), &arguments))
+        .ends(74)
         .says(&format!(
             "cannot keep what the guest sends for --get in {}",
             dir.path().display()

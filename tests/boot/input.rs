@@ -10,7 +10,7 @@ use trapline::kernels::Cache;
 
 use super::common::{Case, Need};
 use super::linux::{kernel, lines, sum_of};
-use super::{Run, command, finish};
+use super::{Run, command, finish, unspoiled};
 
 pub(crate) const CASES: &[Case] = &[
     linux("standard_input_of_4_mib_arrives_whole_and_ends", file),
@@ -32,25 +32,16 @@ const fn linux(name: &'static str, run: fn()) -> Case {
     }
 }
 
-/// Boots and runs `script` on what `input` gives; again when QEMU spoiled the run (`linux::tried`).
+/// Boots and runs `script` on what `input` gives; again when QEMU spoiled the run.
 fn fed(script: &str, more: &[&str], input: impl Fn() -> Stdio) -> Run {
     let tiny = Cache::from_env().and_then(|cache| cache.find("tiny"));
     let tiny = tiny.ok().flatten();
     let name = tiny.map_or_else(|| kernel().name, |tiny| tiny.name);
-    let run = || {
+    unspoiled(|| {
         let mut trapline = command([&name, "--timeout", "240s", "--exec", script]);
         trapline.args(more).stdin(input());
         finish(trapline)
-    };
-    let mut last = run();
-    for _ in 0..2 {
-        if !trapline::lab::inside() || !matches!(last.status, Some(71 | 72)) {
-            break;
-        }
-        eprintln!("made again after status {:?}: {script:?}", last.status);
-        last = run();
-    }
-    last
+    })
 }
 
 /// A pipe that `send` writes to, for as long as somebody reads.

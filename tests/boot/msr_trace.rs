@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::common::{Case, Need, TRAPLINE};
-use super::linux::{again, kernel, run};
-use super::{Run, boot, finish};
+use super::linux::{kernel, run};
+use super::{Run, boot, finish, unspoiled};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -191,7 +191,7 @@ fn linux() {
         "--as-policy",
         policy.to_str().unwrap(),
     ];
-    let traced = again(|| trace(&[&[kernel.name.as_str()], &arguments[..]].concat()));
+    let traced = unspoiled(|| trace(&[&[kernel.name.as_str()], &arguments[..]].concat()));
     traced
         .ends(0)
         .prints("reboot: Power down")
