@@ -1,5 +1,6 @@
 //! Tests in a lab: the side that starts it, and the side inside.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
@@ -20,7 +21,7 @@ use super::need::Need;
 /// Names the file with an [`Order`] for a test program inside a lab.
 const ORDER: &str = "TRAPLINE_TEST_ORDER";
 /// How long one lab may take for all its tests.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Memory of such a lab: small guests, several at a time.
 const MEMORY: &str = "3G";
 
@@ -160,32 +161,42 @@ pub(crate) fn order() -> Option<Order> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
-/// Does an order: one result is on disk before the next test starts.
+/// Tests at a time in a lab: as many as it has processors here, and its memory holds two guests with ease.
+const AT_A_TIME: usize = 2;
+
+/// Does an order: each result is on disk before its thread starts the next test.
 pub(crate) fn serve(order: &Order, cases: &[Case]) -> ExitCode {
-    static PANIC: Mutex<String> = Mutex::new(String::new());
+    thread_local! {
+        static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    }
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string();
+        PANIC.set(info.to_string());
         usual(info);
     }));
-    let mut results = File::create(&order.results).unwrap();
-    for case in cases
-        .iter()
-        .filter(|case| order.names.iter().any(|name| name == case.name))
-    {
-        let mut needs = case.needs.iter();
-        let lacks = needs.find_map(|need| need.here().err().map(|why| (need, why)));
-        let outcome = match lacks {
-            Some((need, why)) => Outcome::Lacks(need.name().into(), why),
-            None => match panic::catch_unwind(case.run) {
-                Ok(()) => Outcome::Passed,
-                Err(_) => {
-                    Outcome::Failed(PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    let results = Mutex::new(File::create(&order.results).unwrap());
+    let ordered = |case: &&Case| order.names.iter().any(|name| name == case.name);
+    let waiting = Mutex::new(cases.iter().filter(ordered));
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    let mut needs = case.needs.iter();
+                    let lacks = needs.find_map(|need| need.here().err().map(|why| (need, why)));
+                    let outcome = match lacks {
+                        Some((need, why)) => Outcome::Lacks(need.name().into(), why),
+                        None => match panic::catch_unwind(case.run) {
+                            Ok(()) => Outcome::Passed,
+                            Err(_) => Outcome::Failed(PANIC.take()),
+                        },
+                    };
+                    let line = serde_json::to_string(&(case.name, outcome)).unwrap();
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    writeln!(results, "{line}").unwrap();
                 }
-            },
-        };
-        let line = serde_json::to_string(&(case.name, outcome)).unwrap();
-        writeln!(results, "{line}").unwrap();
-    }
+            });
+        }
+    });
     ExitCode::SUCCESS
 }
