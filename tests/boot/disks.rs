@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     inside("a_disc_is_read_and_read_only_and_overlay_keep_files", kinds),
     inside("linux_recovers_from_a_host_bus_error", bus_error),
     inside("a_file_that_shrinks_gives_io_errors", shrunk),
+    inside("a_48_bit_dma_request_costs_at_most_21_exits", cost),
     Case {
         name: "bad_images_are_refused_before_anything_starts",
         needs: &[],
@@ -347,6 +348,51 @@ fn bus_error() {
     ];
     let run = tried(arguments.iter().chain(&MODULES));
     run.ends(0).prints("host bus error").prints("given up").prints("recovered");
+}
+
+/// Of requests beyond what 28 bits address: all accesses to the drive's and the controller's registers, and
+/// those that leave KVM when it collects writes.
+fn cost() {
+    const REQUESTS: u64 = 1000;
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let image = dir.path().join("large.img");
+    let file = File::create(&image).expect("a file");
+    file.set_len(200 << 30).expect("a sparse file");
+    let report = dir.path().join("report");
+    let [image, report] = [image, report].map(|path| path.display().to_string());
+    let counts = |requests: u64| {
+        let script = format!(
+            "dd if=/dev/sda of=/dev/null bs=4096 iflag=direct skip=40000000 count={requests}"
+        );
+        let arguments = [
+            &kernel().name,
+            "--append",
+            "quiet",
+            "--timeout",
+            "300s",
+            "--json",
+            &report,
+            "--disk",
+            &image,
+            "--exec",
+            &script,
+        ];
+        tried(arguments.iter().chain(&MODULES)).ends(0);
+        let report = fs::read(&report).expect("a report");
+        let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+        let counts = &report["counts"];
+        let drive = &counts["devices"]["piix3-ide"];
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let accesses = number(&drive["reads"]) + number(&drive["writes"]);
+        (accesses, number(&counts["exits"]["pio"]))
+    };
+    let (none, some) = (counts(0), counts(REQUESTS));
+    let accesses = some.0.abs_diff(none.0) as f64 / REQUESTS as f64;
+    let exits = some.1.abs_diff(none.1) as f64 / REQUESTS as f64;
+    println!("a request: {accesses:.2} accesses, {exits:.2} exits");
+    // A tenth for what a boot does now and then.
+    assert!((20.0..31.1).contains(&accesses), "{accesses} accesses");
+    assert!((10.0..21.1).contains(&exits), "{exits} exits");
 }
 
 fn shrunk() {
