@@ -216,6 +216,11 @@ impl GuestRam {
 
     fn map(memfd: File, regions: Vec<RamRegion>, backing: HugePages) -> Result<Self, MemError> {
         let memfd = Arc::new(memfd);
+        // Huge pages are reserved here, or the guest's first touch of one the pool lacks is a SIGBUS.
+        let reserve = match backing {
+            HugePages::None => libc::MAP_NORESERVE,
+            HugePages::Mib2 | HugePages::Gib1 => 0,
+        };
         let mut mapped = Vec::with_capacity(regions.len());
         for region in &regions {
             let refused = |reason: &str| MemError::Arrange {
@@ -224,7 +229,7 @@ impl GuestRam {
             let len = usize::try_from(region.len).map_err(|_| refused("larger than usize"))?;
             let mapping = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
                 .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-                .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+                .with_mmap_flags(libc::MAP_SHARED | reserve)
                 .with_file_offset(FileOffset::from_arc(Arc::clone(&memfd), region.offset))
                 .with_hugetlbfs(backing != HugePages::None)
                 .build()
