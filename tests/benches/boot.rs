@@ -54,7 +54,11 @@ fn qemu(machine: &str, kernel: &Path, initrd: &Path) -> Command {
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-no-reboot", "-serial", "stdio", "-cpu", "host"]);
     command.args(["-m", "256", "-append", COMMAND_LINE, "-M", machine]);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+    command
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd);
     command
 }
 
@@ -139,5 +143,8 @@ fn main() {
         .args(["lab", "--no-devices", "--lab-mem", "3G", "--"])
         .arg(here)
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "the lab failed");
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "the lab failed"
+    );
 }

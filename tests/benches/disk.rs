@@ -53,13 +53,16 @@ fn script(file: &str, direct: bool) -> String {
         true => ("oflag=direct", "iflag=direct"),
         false => ("", ""),
     };
-    let mut script = String::from("now() { read up rest < /proc/uptime; echo ${up%.*}${up#*.}; }\n");
+    let mut script =
+        String::from("now() { read up rest < /proc/uptime; echo ${up%.*}${up#*.}; }\n");
     for (n, (.., operands)) in WORK.iter().enumerate() {
         let operands = operands
             .replace("FILE", file)
             .replace("DIRECT_OUT", output)
             .replace("DIRECT_IN", input);
-        script += &format!("a=$(now); dd {operands} 2>/dev/null || echo failed {n}; echo took {n} $(($(now) - a))\n");
+        script += &format!(
+            "a=$(now); dd {operands} 2>/dev/null || echo failed {n}; echo took {n} $(($(now) - a))\n"
+        );
     }
     script
 }
@@ -120,7 +123,9 @@ fn qemu(kernel: &Path, initrd: &Path, image: &Path) -> Command {
     command.args(["300", "qemu-system-x86_64", "-nodefaults", "-no-reboot"]);
     command.args(["-no-user-config", "-display", "none", "-serial", "stdio"]);
     command.args(["-M", "pc,accel=kvm", "-cpu", "host", "-m", "256"]);
-    command.args(["-append", COMMAND_LINE, "-kernel"]).arg(kernel);
+    command
+        .args(["-append", COMMAND_LINE, "-kernel"])
+        .arg(kernel);
     command.arg("-initrd").arg(initrd).arg("-drive");
     command.arg(format!("file={},format=raw,if=ide", image.display()));
     command
@@ -166,7 +171,11 @@ fn compare(folder: &Path) {
     for (n, (name, bytes, requests, _)) in WORK.iter().enumerate() {
         let speed = best.each_ref().map(|best| {
             let hundredths = best.get(&n).copied();
-            let amount = if *requests > 0 { *requests } else { bytes >> 20 };
+            let amount = if *requests > 0 {
+                *requests
+            } else {
+                bytes >> 20
+            };
             hundredths.map(|h| 100.0 * u32::try_from(amount).map_or(f64::NAN, f64::from) / h as f64)
         });
         let unit = if *requests > 0 { "/s" } else { "MiB/s" };
@@ -198,5 +207,8 @@ fn main() {
         .args(["lab", "--no-devices", "--lab-mem", "3G", "--"])
         .arg(here)
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "the lab failed");
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "the lab failed"
+    );
 }

@@ -289,10 +289,12 @@ fn kinds() {
     fs::write(&disc, disc_image()).expect("a disc");
     let disk = |options: &str| format!("{},{options}", image.display());
     let (ro, overlay) = (disk("ro"), disk("overlay"));
-    let script = "mkdir /a /b /c; mount -t ext4 -o ro,noload /dev/sda /a && ls /a && \
-         echo read-only disk mounted; dd if=/dev/zero of=/dev/sda bs=4096 count=1 conv=fsync || \
-         echo write refused; mount -t ext4 /dev/sdb /b && echo kept > /b/f && sync && \
-         umount /b && mount -t ext4 /dev/sdb /b && cat /b/f && umount /b; \
+    // Linux probes its disks side by side, and names them as they come.
+    let script = "disk() { echo /dev/$(basename /sys/bus/pci/devices/0000:00:01.1/ata1/host*/target*:0:$1/*/block/*); }; \
+         a=$(disk 0); b=$(disk 1); mkdir /a /b /c; mount -t ext4 -o ro,noload $a /a && ls /a && \
+         echo read-only disk mounted; dd if=/dev/zero of=$a bs=4096 count=1 conv=fsync || \
+         echo write refused; mount -t ext4 $b /b && echo kept > /b/f && sync && \
+         umount /b && mount -t ext4 $b /b && cat /b/f && umount /b; \
          mount -t iso9660 -o ro /dev/sr0 /c && cat /c/hello.txt && echo disc read";
     let disc = disc.display().to_string();
     let arguments = [
@@ -347,7 +349,10 @@ fn bus_error() {
         script,
     ];
     let run = tried(arguments.iter().chain(&MODULES));
-    run.ends(0).prints("host bus error").prints("given up").prints("recovered");
+    run.ends(0)
+        .prints("host bus error")
+        .prints("given up")
+        .prints("recovered");
 }
 
 /// Of requests beyond what 28 bits address: all accesses to the drive's and the controller's registers, and

@@ -10,8 +10,8 @@ use trapline::host::Qemu;
 use trapline::kernels::{Cache, Kernel, Silent, busybox};
 
 use super::common::{Case, Need, TRAPLINE};
-use super::{finish, unspoiled};
 use super::linux::kernel;
+use super::{finish, unspoiled};
 
 /// Linux boots under Trapline wherever Trapline says, and under QEMU here.
 pub(crate) const CASES: &[Case] = &[Case {

@@ -177,7 +177,12 @@ pub(crate) fn serve(order: &Order, cases: &[Case]) -> ExitCode {
     let results = Mutex::new(File::create(&order.results).unwrap());
     let ordered = |case: &&Case| order.names.iter().any(|name| name == case.name);
     let waiting = Mutex::new(cases.iter().filter(ordered));
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
