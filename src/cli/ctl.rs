@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::{Failure, Status, out};
 use crate::machine::control::{Client, ClientError, Name, Place, Refused, Reply};
 
-/// Ask something of a running guest: status, pause, resume, regs, nmi, reset, stop, msr-policy
+/// Ask something of a running guest: status, pause, resume, regs, nmi, reset, stop, msr-policy,
+/// memory, balloon
 #[derive(Debug, clap::Args)]
 pub(super) struct Ctl {
     /// The guest, as `trapline ps` lists it

@@ -6,43 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::devices::DEFAULT_DMA_BITS;
+pub use crate::machine::Size;
 use crate::machine::{DriveSpec, DriveUse, Extra};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-
-/// A size in bytes. Without a suffix it is in MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-/// Text that is not a size.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a size; write 512 or 512M (MiB), 2G, 64K")]
-pub struct BadSize(String);
-
-impl FromStr for Size {
-    type Err = BadSize;
-
-    fn from_str(text: &str) -> Result<Self, BadSize> {
-        let bad = || BadSize(text.into());
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (number, suffix) = text.split_at(digits);
-        let shift = match suffix
-            .to_ascii_lowercase()
-            .trim_end_matches("ib")
-            .trim_end_matches('b')
-        {
-            "k" => 10,
-            "" if suffix.is_empty() => 20,
-            "m" => 20,
-            "g" => 30,
-            "t" => 40,
-            _ => return Err(bad()),
-        };
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
-    }
-}
 
 /// A duration with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +68,7 @@ pub struct Device(pub Extra);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDevice {
     /// No device of that name.
-    #[error("there is no device {0:?}; there are: edu, pci-testdev, testdev")]
+    #[error("there is no device {0:?}; there are: edu, balloon, pci-testdev, testdev")]
     Name(String),
     /// Nothing that can be said of it.
     #[error("{device} has no option {option:?}; it has: {options}")]
@@ -135,6 +101,7 @@ impl FromStr for Device {
             };
         match words.next() {
             Some("edu") => {}
+            Some("balloon") => return without_options("balloon", Extra::Balloon, words),
             Some("testdev") => return without_options("testdev", Extra::TestDevice, words),
             Some("pci-testdev") => {
                 return without_options("pci-testdev", Extra::PciTestDevice, words);
@@ -265,32 +232,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_without_suffix_is_in_mib() {
-        for (text, bytes) in [
-            ("256", 256 << 20),
-            ("1G", 1 << 30),
-            ("64k", 64 << 10),
-            ("2GiB", 2 << 30),
-            ("3MB", 3 << 20),
-        ] {
-            assert_eq!(text.parse::<Size>().unwrap().0, bytes, "{text}");
-        }
-        for bad in [
-            "",
-            "M",
-            "-1",
-            "1.5G",
-            "10X",
-            "99999999999999T",
-            "1 G",
-            "ib",
-            "5b",
-        ] {
-            assert!(bad.parse::<Size>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn a_duration_needs_its_unit() {
         assert_eq!("90s".parse::<Span>().unwrap().0, Duration::from_secs(90));
         assert_eq!("2m".parse::<Span>().unwrap().0, Duration::from_secs(120));
@@ -334,10 +275,12 @@ mod tests {
         assert_eq!("edu,dma-mask=40".parse(), edu(40));
         assert_eq!("testdev".parse(), Ok(Device(Extra::TestDevice)));
         assert_eq!("pci-testdev".parse(), Ok(Device(Extra::PciTestDevice)));
+        assert_eq!("balloon".parse(), Ok(Device(Extra::Balloon)));
         for (text, says) in [
             ("testdev,x", "it has: none"),
             ("ahci", "there are: edu"),
             ("", "there are: edu"),
+            ("balloon,64M", "it has: none"),
             ("edu,mask=3", "dma-mask=BITS"),
             ("edu,dma-mask=0xfff", "12 to 64"),
             ("edu,dma-mask=65", "12 to 64"),

@@ -12,6 +12,7 @@ use crate::bus::{BusPort, Clock, EffectSink, HostClock, Lines, Ns, ResetKind};
 use crate::chipset::{
     ConsoleOut, FW_CFG_PORTS, FwCfgBlob, FwCfgFacts, HostInput, Parcels, PostTrail, SLP_TYP_S5,
 };
+use crate::devices::virtio::BalloonHandle;
 use crate::mem::{GuestRam, MemError};
 use crate::msr::policy::Policy;
 use crate::msr::{Engine, MsrHandler, MsrListener};
@@ -108,6 +109,7 @@ pub struct Board {
     msrs: Arc<Engine>,
     functions: Vec<FunctionUse>,
     post_codes: Option<PostTrail>,
+    balloon: Option<BalloonHandle>,
     entry: Entry,
     /// vCPUs and chips as they were before anything ran: what a reset goes back to.
     fresh: (Vec<VcpuState>, VmState),
@@ -193,6 +195,7 @@ impl Board {
             msrs,
             functions: devices.functions,
             post_codes: devices.post_codes,
+            balloon: devices.balloon,
             fresh,
         })
     }
@@ -303,6 +306,12 @@ impl Board {
     #[must_use]
     pub fn post_codes(&self) -> Option<(Vec<(Ns, u8)>, u64)> {
         self.post_codes.as_ref().map(PostTrail::codes)
+    }
+
+    /// The host's end of the balloon, when there is one.
+    #[must_use]
+    pub const fn balloon(&self) -> Option<&BalloonHandle> {
+        self.balloon.as_ref()
     }
 
     /// Its PCI functions, in the order of their addresses.

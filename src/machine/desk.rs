@@ -324,7 +324,8 @@ impl Desk {
         }
     }
 
-    fn due(&self) {
+    /// Wakes devices whose deadline may have come.
+    pub(super) fn due(&self) {
         self.deadlines.fired();
         if self.standing == Standing::Running {
             self.wake_devices();

@@ -9,6 +9,7 @@ use crate::chipset::{
     HostInput, I8042, IsaBridge, Parcels, Piix3Ide, PmBlock, Port92, PostCode, PostTrail, Postbox,
     Pvpanic, Rtc, Serial,
 };
+use crate::devices::virtio::{BALLOON_QUEUES, Balloon, BalloonHandle, Signals, VirtioPci};
 use crate::devices::{Edu, PciTestDevice, TESTDEV_LINES, TestDevice};
 use crate::dma::Dma;
 use crate::mem::{Gpa, GuestRam, HOLE_END};
@@ -49,6 +50,8 @@ pub(super) struct Devices {
     pub(super) functions: Vec<FunctionUse>,
     /// POST codes, when they are kept.
     pub(super) post_codes: Option<PostTrail>,
+    /// The host's end of the balloon, when there is one.
+    pub(super) balloon: Option<BalloonHandle>,
 }
 
 /// A board that cannot be fitted out.
@@ -68,7 +71,7 @@ pub enum FitError {
     /// A disk image.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A device with a fixed place, a second time.
+    /// A device that there is once, a second time.
     #[error("there can be only one {device}; give --device {device} once")]
     Twice {
         /// Which device.
@@ -93,6 +96,7 @@ struct Slots<'a> {
     strays: Strays,
     bus: &'a mut Bus,
     functions: Vec<FunctionUse>,
+    balloon: Option<BalloonHandle>,
 }
 
 impl Slots<'_> {
@@ -108,6 +112,39 @@ impl Slots<'_> {
         let function = Function::new(seat, device);
         self.functions.push(function.describe());
         self.bus.attach(Box::new(function))?;
+        Ok(())
+    }
+
+    /// Adds a device that not every board has.
+    fn add(&mut self, extra: &Extra, bdf: Bdf, clock: &Arc<dyn Clock>) -> Result<(), FitError> {
+        match extra {
+            Extra::Edu { dma_bits } => {
+                let seat = self.seat(bdf, "edu", Some(Pin::A));
+                let (dma, interrupts) = (seat.dma(), seat.interrupts());
+                let edu = Edu::new(dma, interrupts, Arc::clone(clock), *dma_bits);
+                let edu = edu.map_err(|source| FitError::Worker {
+                    device: "edu",
+                    source,
+                })?;
+                self.fill(seat, edu)?;
+            }
+            Extra::TestDevice => {}
+            Extra::PciTestDevice => {
+                let seat = self.seat(bdf, "pci-testdev", None);
+                self.fill(seat, PciTestDevice::new())?;
+            }
+            Extra::Balloon if self.balloon.is_some() => {
+                return Err(FitError::Twice { device: "balloon" });
+            }
+            Extra::Balloon => {
+                let seat = self.seat(bdf, "balloon", Some(Pin::A));
+                let signals = Signals::new(seat.interrupts(), BALLOON_QUEUES);
+                let (balloon, host) = Balloon::new(self.ram, Arc::clone(clock), &signals);
+                self.balloon = Some(host);
+                let balloon = VirtioPci::new(balloon, seat.dma(), signals);
+                self.fill(seat, balloon)?;
+            }
+        }
         Ok(())
     }
 }
@@ -173,6 +210,7 @@ pub(super) fn fit_out(
         strays: Strays::new(Arc::clone(&ends.tell), ends.phys_bits),
         bus: &mut bus,
         functions: Vec::new(),
+        balloon: None,
     };
     // In the order of their addresses.
     let seat = slots.seat(functions::HOST_BRIDGE, "i440fx", None);
@@ -199,29 +237,14 @@ pub(super) fn fit_out(
         return Err(FitError::Full { wanted, room });
     }
     for (extra, bdf) in on_pci.zip(places) {
-        match extra {
-            Extra::TestDevice => {}
-            Extra::PciTestDevice => {
-                let seat = slots.seat(bdf, "pci-testdev", None);
-                slots.fill(seat, PciTestDevice::new())?;
-            }
-            Extra::Edu { dma_bits } => {
-                let seat = slots.seat(bdf, "edu", Some(Pin::A));
-                let (dma, interrupts) = (seat.dma(), seat.interrupts());
-                let edu = Edu::new(dma, interrupts, Arc::clone(clock), *dma_bits);
-                let edu = edu.map_err(|source| FitError::Worker {
-                    device: "edu",
-                    source,
-                })?;
-                slots.fill(seat, edu)?;
-            }
-        }
+        slots.add(extra, bdf, clock)?;
     }
-    let functions = slots.functions;
+    let (functions, balloon) = (slots.functions, slots.balloon);
     Ok(Devices {
         bus,
         functions,
         post_codes,
+        balloon,
     })
 }
 

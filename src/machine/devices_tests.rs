@@ -90,6 +90,7 @@ fn rig() -> Rig {
             Extra::TestDevice,
             Extra::PciTestDevice,
             Extra::Edu { dma_bits: 64 },
+            Extra::Balloon,
         ],
         drives: vec![drive; 3],
         ..Equipment::default()

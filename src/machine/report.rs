@@ -11,6 +11,7 @@ use super::console::ConsoleSummary;
 use super::end::End;
 use super::footprint::Footprint;
 use super::hex::Hex;
+use super::memory::MemoryUse;
 use super::outcome::Outcome;
 use super::postmortem::PostMortem;
 use super::timeline::Mark;
@@ -120,6 +121,8 @@ pub struct Report {
     pub timeline: Vec<Mark>,
     /// Memory at the end.
     pub memory: Option<Footprint>,
+    /// What the guest's memory cost at the end.
+    pub guest_memory: Option<MemoryUse>,
     /// What was counted.
     pub counts: Counts,
     /// What was heard on the console.
@@ -165,6 +168,7 @@ impl Report {
             booted,
             timeline: Vec::new(),
             memory: None,
+            guest_memory: None,
             counts: Counts::default(),
             console: ConsoleReport::default(),
             events: None,

@@ -17,6 +17,7 @@ use super::control::PlaceError;
 use super::deadline::DeadlineTimer;
 use super::desk::{Control, Desk};
 use super::footprint::Footprint;
+use super::memory::MemoryUse;
 use super::msr_trace::{MsrTrace, Recorder};
 use super::msrs;
 use super::notice::{Notice, Post};
@@ -87,6 +88,8 @@ pub struct Finished {
     pub post_codes: Option<(Vec<(Ns, u8)>, u64)>,
     /// Memory at the end, with the guest's still mapped.
     pub memory: Option<Footprint>,
+    /// What the guest's memory cost at the end.
+    pub guest_memory: MemoryUse,
     /// The protocol the guest was entered by.
     pub protocol: &'static str,
     /// What was counted.
@@ -169,7 +172,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
     let desk = desk.run(&to.control)?;
     timeline.mark(Step::End);
     let (board, console, mut outcome) = desk.into_parts();
-    let memory = Footprint::now();
+    let (memory, guest_memory) = (Footprint::now(), MemoryUse::of(&board));
     let (counts, protocol) = (counts(&board), board.protocol());
     let needs_names = outcome.wants_post_mortem() || outcome.hung() || recorder.is_some();
     let symbols = if needs_names {
@@ -200,6 +203,7 @@ pub fn run(spec: Spec, rules: Rules, to: Connections) -> Result<Finished, RunErr
         timeline,
         post_codes,
         memory,
+        guest_memory,
         counts,
         post_mortem,
         msr_trace,

@@ -66,6 +66,8 @@ pub enum Extra {
     PciTestDevice,
     /// QEMU's `pc-testdev`, which is no PCI function: it has its place, and there is one.
     TestDevice,
+    /// The virtio balloon; one at most.
+    Balloon,
 }
 
 /// How a run is watched and ended.

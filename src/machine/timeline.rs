@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cpu_time::CpuTime;
 use super::footprint::Footprint;
+use super::memory::MemoryUse;
 
 /// A step every run of a kernel goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -118,7 +119,7 @@ impl Default for Timeline {
 
 /// What `--timing` prints.
 #[must_use]
-pub fn timing(marks: &[Mark], memory: Option<Footprint>) -> String {
+pub fn timing(marks: &[Mark], memory: Option<Footprint>, guest: &MemoryUse) -> String {
     let mut text = String::new();
     let mut before = Duration::ZERO;
     for mark in marks {
@@ -143,6 +144,9 @@ pub fn timing(marks: &[Mark], memory: Option<Footprint>) -> String {
             "memory"
         );
     }
+    let line = guest.line();
+    let (size, rest) = line.split_once(' ').unwrap_or_default();
+    let _ = writeln!(text, "{:<18}{size:>10} {rest}", "guest memory");
     text
 }
 
@@ -182,13 +186,19 @@ mod tests {
             own_kib: 2560,
             guest_kib: 64 * 1024,
         };
+        let guest = MemoryUse {
+            size: 128 << 20,
+            held: Some(70 << 20),
+            ..MemoryUse::default()
+        };
         assert_eq!(
-            timing(&marks, Some(memory)),
+            timing(&marks, Some(memory), &guest),
             "\
 start                    0.0 ms
 first KVM_RUN            5.0 ms        +5.0 ms         4.0 ms CPU
 first serial byte      105.0 ms      +100.0 ms
 memory                   2.5 MiB of its own, 64.0 MiB of the guest's (Pss)
+guest memory           128.0 MiB, 70.0 MiB held by the host
 "
         );
     }

@@ -13,9 +13,10 @@ use super::aftermath;
 use super::control::{Reply, RunStatus, Verbs};
 use super::desk::{Desk, Standing};
 use super::end::End;
+use super::memory_verbs;
 use super::postmortem::{Names, PostMortem};
 
-/// status, pause, resume, regs, nmi, reset, stop and msr-policy of the run at `desk`.
+/// status, pause, resume, regs, nmi, reset, stop, msr-policy, memory and balloon of the run at `desk`.
 pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
     let mut verbs = Verbs::new();
     let name = name.to_owned();
@@ -53,6 +54,7 @@ pub(super) fn of(desk: &Rc<RefCell<Desk>>, name: &str) -> Verbs {
         "change the MSR policy to these files, without words to none",
         move |words| msr_policy(&mut at.borrow_mut(), words),
     );
+    memory_verbs::add(&mut verbs, desk);
     verbs
 }
 

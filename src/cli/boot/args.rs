@@ -81,8 +81,9 @@ pub(crate) struct BootArgs {
     /// Add a CD-ROM drive with an ISO image in it; four disks and discs at most
     #[arg(long, value_name = "FILE")]
     pub(crate) cdrom: Vec<PathBuf>,
-    /// Add a device: edu[,dma-mask=BITS], QEMU's device for learning to write drivers; testdev or
-    /// pci-testdev, the devices of QEMU that kvm-unit-tests drives
+    /// Add a device: edu[,dma-mask=BITS], QEMU's device for learning to write drivers; balloon, which
+    /// takes memory from the guest while it runs; testdev or pci-testdev, the devices of QEMU that
+    /// kvm-unit-tests drives
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<Device>,
     /// List every window, line and function of the machine, and boot nothing

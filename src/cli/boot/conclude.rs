@@ -60,7 +60,11 @@ pub(super) fn conclude(
         }
     }
     if args.timing {
-        out::say_lines(timing(&finished.timeline, finished.memory));
+        out::say_lines(timing(
+            &finished.timeline,
+            finished.memory,
+            &finished.guest_memory,
+        ));
     }
     if let Some(file) = report
         && let Err(error) = write(file, finished, booted, status, events)
@@ -117,6 +121,7 @@ fn write(
     let mut report = Report::new(booted, &finished.outcome, status);
     report.timeline = finished.timeline;
     report.memory = finished.memory;
+    report.guest_memory = Some(finished.guest_memory);
     report.counts = finished.counts;
     report.console = (&finished.console).into();
     report.events = events;
