@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "boot/balloon.rs"]
+mod balloon;
 #[path = "boot/board.rs"]
 mod board;
 #[path = "boot/cpu.rs"]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         cpu::CASES,
         board::CASES,
         disks::CASES,
+        balloon::CASES,
         trouble::CASES,
         terminal::CASES,
     ];

@@ -102,9 +102,6 @@ fn capability(kind: u8, offset: u32, len: u32, more: Option<u32>) -> Capability 
 }
 
 /// The capabilities of a device with that many queues and bytes of configuration.
-///
-/// NOT MODELLED: VIRTIO_PCI_CAP_PCI_CFG (4.1.4.9), access to the BAR through configuration space, which
-/// firmware uses and this board has none.
 pub(super) fn capabilities(queues: u16, config: u32) -> Vec<Capability> {
     let notify = u32::from(queues).saturating_mul(NOTIFY_MULTIPLIER);
     vec![

@@ -1,4 +1,8 @@
 //! A virtio device as a PCI function (VIRTIO 1.2, 4.1).
+//!
+//! NOT MODELLED: VIRTIO_PCI_CAP_PCI_CFG (4.1.4.9), access to the BAR through configuration space, which
+//! firmware uses and this board has none; packed rings (2.8), which virtio-queue does not do; legacy
+//! drivers.
 
 use std::fmt;
 

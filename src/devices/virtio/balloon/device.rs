@@ -1,4 +1,8 @@
 //! The device.
+//!
+//! NOT MODELLED: VIRTIO_BALLOON_F_FREE_PAGE_HINT, which tells a migration what it need not send: there is
+//! none; and VIRTIO_BALLOON_F_MUST_TELL_HOST: a page can be used before the driver says that it takes it
+//! back, since touching it is what fetches it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -4,10 +4,6 @@
 //! them back; and, unasked, it reports runs of free pages. Pages are named by guest physical frame
 //! number, so they are RAM's and no bus addresses: Linux's driver refuses VIRTIO_F_ACCESS_PLATFORM,
 //! and the board puts no IOMMU before this device.
-//!
-//! NOT MODELLED: VIRTIO_BALLOON_F_FREE_PAGE_HINT, which tells a migration what it need not send: there is
-//! none; and VIRTIO_BALLOON_F_MUST_TELL_HOST: a page can be used before the driver says that it takes it
-//! back, since touching it is what fetches it.
 
 mod device;
 mod figures;
