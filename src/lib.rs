@@ -9,6 +9,7 @@
 //! | [`cli`] | one file per subcommand: parse, call, print |
 //! | [`lab`], [`kernels`], [`host`] | the disposable host; kernels got and built; what this machine can do |
 //! | [`probe`] | what KVM does with MSRs, asked directly |
+//! | [`check`] | experiments in a guest: what each shows, and whether it did |
 //! | [`machine`] | the board: the only room that knows every device |
 //! | [`boot`], [`vm`], [`chipset`], [`devices`] | kernel formats and tables; KVM; the devices of the PC; other PCI devices |
 //! | [`pci`] | configuration space, BARs, capabilities, MSI and MSI-X, configuration cycles |
@@ -36,6 +37,7 @@ pub mod vm;
 
 pub mod machine;
 
+pub mod check;
 pub mod host;
 pub mod kernels;
 pub mod lab;

@@ -13,6 +13,7 @@ pub mod out;
 mod progress;
 mod ps;
 mod qemuisms;
+mod test;
 pub mod values;
 
 use std::ffi::OsString;
@@ -75,6 +76,7 @@ enum Command {
     Man(man::Man),
     Msr(msr::Msr),
     Ps(ps::Ps),
+    Test(test::Test),
 }
 
 /// The command line's grammar, for completions, manual pages and the README's table.
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Msr(msr) => msr.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),
         Command::Ps(ps) => ps.run().map(ExitCode::from),
+        Command::Test(test) => test.run(&cli.global),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

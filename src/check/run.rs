@@ -1,0 +1,180 @@
+//! One boot, in a process of its own.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::case::Case;
+use super::judge::{Ran, is_spoiled};
+
+/// Enough for any of them, on a host ten times slower than the slowest known.
+const TIMEOUT: &str = "240s";
+/// A boot that QEMU spoiled is made again this often.
+const AGAIN: usize = 2;
+
+/// A boot that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The process.
+    #[error("cannot start {program} to boot {kernel}")]
+    Start {
+        /// This program.
+        program: PathBuf,
+        /// What it was to boot.
+        kernel: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A signal came to it, and so perhaps to this process too.
+    #[error("the boot of {kernel} was ended by signal {signal}")]
+    Signal {
+        /// What was booted.
+        kernel: PathBuf,
+        /// Which.
+        signal: i32,
+    },
+}
+
+/// Where boots are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// Trapline itself.
+    pub program: &'a Path,
+    /// An image, or a directory of the cache or of a build.
+    pub kernel: &'a Path,
+    /// Where the modules built for it lie.
+    pub modules: Option<&'a Path>,
+    /// Whether the host is a lab, where a boot may fail for no reason of the guest's.
+    pub in_lab: bool,
+}
+
+impl Boot<'_> {
+    /// The command line that does it.
+    #[must_use]
+    pub fn arguments(&self, case: &Case) -> Vec<OsString> {
+        let setup = &case.setup;
+        let mut words: Vec<OsString> = vec!["boot".into(), self.kernel.into()];
+        words.extend(["--in", "here", "--timeout", TIMEOUT].map(Into::into));
+        words.extend(["--cpus".into(), setup.cpus.to_string().into()]);
+        // Lines of the boot itself take half its time; the script turns them on again.
+        let append = format!("quiet {}", setup.append);
+        words.extend(["--append".into(), append.trim().into()]);
+        words.extend(setup.flags.iter().map(Into::into));
+        if let (Some(name), Some(dir)) = (setup.module, self.modules) {
+            let mut pair = dir.join(name).with_extension("ko").into_os_string();
+            pair.push(":/experiment.ko");
+            words.extend([OsStr::new("--file").into(), pair]);
+        }
+        words.extend(["--exec".into(), setup.script.into()]);
+        words
+    }
+
+    /// Boots, again when the lab spoiled it; `again` is told then.
+    ///
+    /// # Errors
+    /// [`RunError`]. A guest that fails is none.
+    pub fn run(&self, case: &Case, mut again: impl FnMut(u8)) -> Result<Ran, RunError> {
+        let mut ran = self.once(case)?;
+        for _ in 0..AGAIN {
+            if !self.in_lab || !is_spoiled(case, &ran) {
+                break;
+            }
+            again(ran.status);
+            ran = self.once(case)?;
+        }
+        Ok(ran)
+    }
+
+    fn once(&self, case: &Case) -> Result<Ran, RunError> {
+        let begun = Instant::now();
+        let done = Command::new(self.program)
+            .args(self.arguments(case))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| RunError::Start {
+                program: self.program.into(),
+                kernel: self.kernel.into(),
+                source,
+            })?;
+        if let Some(signal) = done.status.signal() {
+            return Err(RunError::Signal {
+                kernel: self.kernel.into(),
+                signal,
+            });
+        }
+        let status = done.status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(Ran {
+            status: status.unwrap_or(u8::MAX),
+            console: String::from_utf8_lossy(&done.stdout).into_owned(),
+            said: String::from_utf8_lossy(&done.stderr).into_owned(),
+            took: begun.elapsed(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::find;
+    use super::*;
+
+    fn boot<'a>(program: &'a Path, in_lab: bool) -> Boot<'a> {
+        Boot {
+            program,
+            kernel: Path::new("/k"),
+            modules: Some(Path::new("/m")),
+            in_lab,
+        }
+    }
+
+    #[test]
+    fn the_command_line_packs_the_module_and_runs_the_script() {
+        let case = &find("hard-lockup").unwrap().cases[0];
+        let words = boot(Path::new("x"), false).arguments(case);
+        let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+        let has = |pair: [&str; 2]| words.windows(2).any(|at| at == pair);
+        assert!(
+            has(["--file", "/m/trapline_lockup.ko:/experiment.ko"]),
+            "{words:?}"
+        );
+        assert!(has(["--cpus", "2"]) && has(["--in", "here"]));
+        assert!(
+            words
+                .last()
+                .unwrap()
+                .contains("insmod /experiment.ko do=hard")
+        );
+    }
+
+    #[test]
+    fn only_a_lab_gets_another_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("hangs");
+        std::fs::write(
+            &program,
+            "#!/bin/sh\necho x >>$(dirname $0)/runs\nexit 72\n",
+        )
+        .unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let case = &find("stack-place").unwrap().cases[0];
+        let mut told = Vec::new();
+        let runs = || {
+            std::fs::read_to_string(dir.path().join("runs"))
+                .unwrap()
+                .lines()
+                .count()
+        };
+        boot(&program, false)
+            .run(case, |status| told.push(status))
+            .unwrap();
+        assert_eq!((runs(), told.len()), (1, 0));
+        let ran = boot(&program, true)
+            .run(case, |status| told.push(status))
+            .unwrap();
+        assert_eq!((ran.status, runs()), (72, 4));
+        assert_eq!(told, [72, 72]);
+    }
+}
