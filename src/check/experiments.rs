@@ -363,7 +363,7 @@ pub static EXPERIMENTS: [Experiment; 11] = [
                     { echo \"trapline_clock: skip: there is no $c here, only $(cat available_clocksource)\"; exit; }; \
                     echo $c >current_clocksource; \
                     read a rest </proc/uptime; sleep 1; read b rest </proc/uptime; \
-                    right=$(awk \"BEGIN { d = $b - $a; print d >= 0.9 && d < 10 ? \\\"yes\\\" : \\\"no\\\" }\"); \
+                    right=$(awk \"BEGIN { d = $b - $a; print (d > 0.9 && d < 10) ? \\\"yes\\\" : \\\"no\\\" }\"); \
                     echo \"asked for $c, have $(cat current_clocksource), from $a to $b s in a second: $right\"; \
                     done",
                 ..Setup::module("", "")

@@ -34,13 +34,17 @@ pub(crate) enum Need {
     KernelTiny,
     /// `trapline kernel build debug` was done.
     KernelDebug,
+    /// `trapline kernel build novmap` was done.
+    KernelNovmap,
     /// `trapline kernel build lab` was done.
     KernelLab,
+    /// `trapline kernel get debian --headers` was done: modules build for it.
+    KernelHeaders,
     /// kvm-unit-tests, built, in `$TRAPLINE_KUT`.
     Kut,
 }
 
-const NAMES: [(Need, &str); 13] = [
+const NAMES: [(Need, &str); 15] = [
     (Need::Kvm, "kvm"),
     (Need::KvmLinux, "kvm-linux"),
     (Need::Mounts, "mounts"),
@@ -52,7 +56,9 @@ const NAMES: [(Need, &str); 13] = [
     (Need::Kernel, "kernel"),
     (Need::KernelTiny, "kernel-tiny"),
     (Need::KernelDebug, "kernel-debug"),
+    (Need::KernelNovmap, "kernel-novmap"),
     (Need::KernelLab, "kernel-lab"),
+    (Need::KernelHeaders, "kernel-headers"),
     (Need::Kut, "kut"),
 ];
 
@@ -101,7 +107,10 @@ impl Need {
                 false => Err("this machine has no default route".into()),
             },
             Self::Kernel => default_kernel().map(drop).map_err(|e| e.to_string()),
-            Self::KernelTiny | Self::KernelDebug | Self::KernelLab => built(self.name()),
+            Self::KernelTiny | Self::KernelDebug | Self::KernelNovmap | Self::KernelLab => {
+                built(self.name())
+            }
+            Self::KernelHeaders => with_headers(),
             Self::Kut => match env::var_os("TRAPLINE_KUT") {
                 Some(dir) if Path::new(&dir).is_dir() => Ok(()),
                 _ => Err("$TRAPLINE_KUT names no directory with kvm-unit-tests".into()),
@@ -149,6 +158,16 @@ fn built(name: &str) -> Result<(), String> {
         None => Err(format!(
             "no such kernel; make it: trapline kernel build {flavour}"
         )),
+    }
+}
+
+fn with_headers() -> Result<(), String> {
+    let cache = Cache::from_env().map_err(|e| e.to_string())?;
+    match cache.find("debian").map_err(|e| e.to_string())? {
+        Some(kernel) if kernel.headers.is_some() => Ok(()),
+        _ => Err(
+            "no debian kernel with headers; get it: trapline kernel get debian --headers".into(),
+        ),
     }
 }
 
