@@ -12,6 +12,7 @@ mod wire;
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::thread;
 
@@ -36,6 +37,7 @@ fn main() {
 
 fn work() -> Fallible<()> {
     mounts::kernel_file_systems()?;
+    spare_processors()?;
     Modules::open(wire::MODULES_FIRST)?.load();
     // KVM is the largest of all: it is loaded while the host's root is put together.
     let later = Modules::open(wire::MODULES_LATER)?;
@@ -55,6 +57,18 @@ fn work() -> Fallible<()> {
         Err(error) => Frame::Broken(error.to_string()),
     };
     last.send(&mut ports.control)?;
+    Ok(())
+}
+
+/// Leaves the processors alone that QEMU spoils; everything that is started from here on does too.
+fn spare_processors() -> Fallible<()> {
+    let command_line = fs::read_to_string("/proc/cmdline")?;
+    let mut words = command_line.split_ascii_whitespace();
+    let spare = words.find_map(|word| word.strip_prefix(wire::SPARE_CPUS)?.strip_prefix('='));
+    let spare: u32 = spare.map_or(Ok(0), str::parse)?;
+    if spare > 0 {
+        sys::keep_off_processors(spare).map_err(failed("cannot keep off the first processor"))?;
+    }
     Ok(())
 }
 

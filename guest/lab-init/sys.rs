@@ -24,6 +24,7 @@ pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const POLLIN: c_short = 1;
 
 const SYS_FINIT_MODULE: c_long = 313;
+const SYS_SCHED_SETAFFINITY: c_long = 203;
 const TIOCGPTN: c_ulong = 0x8004_5430;
 const TIOCSPTLCK: c_ulong = 0x4004_5431;
 const TIOCSWINSZ: c_ulong = 0x5414;
@@ -120,6 +121,20 @@ pub(crate) fn load_module(file: &File, parameters: &str) -> io::Result<()> {
     let parameters = c_string(parameters.as_bytes())?;
     // SAFETY: an open file, a C string and no flags; the kernel keeps none of them.
     let result = unsafe { syscall(SYS_FINIT_MODULE, file.as_raw_fd(), parameters.as_ptr(), 0) };
+    if result < 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Keeps this thread, and what it starts, off the first `spare` processors (`sched_setaffinity(2)`).
+pub(crate) fn keep_off_processors(spare: u32) -> io::Result<()> {
+    let kept = !0u64 << spare.min(63);
+    // More processors than QEMU's q35 has; the kernel drops those that are not there.
+    let mut mask = [!0u64; 16];
+    mask[0] = kept;
+    // SAFETY: the calling thread, and length and pointer of a mask that outlives the call.
+    let result = unsafe { syscall(SYS_SCHED_SETAFFINITY, 0, size_of_val(&mask), mask.as_ptr()) };
     if result < 0 {
         return Err(Error::last_os_error());
     }

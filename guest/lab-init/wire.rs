@@ -24,6 +24,9 @@ pub(crate) const TUNNEL: &str = "trapline.tunnel";
 /// The 9p tag of the host's root.
 pub(crate) const ROOT_TAG: &str = "trapline.root";
 
+/// On the kernel's command line: how many of the first processors the command, and all it starts, is kept off.
+pub(crate) const SPARE_CPUS: &str = "trapline.spare_cpus";
+
 /// Where the initramfs lists the modules the lab works through: one path a line, in order.
 pub(crate) const MODULES_FIRST: &str = "/modules/first";
 /// And those its command works with, loaded meanwhile.

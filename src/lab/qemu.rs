@@ -34,6 +34,8 @@ const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet mitigations=off tsc=rel
 pub(super) struct Engine {
     accel: &'static str,
     cpu: &'static str,
+    /// Processors, the first ones, that run nothing of the user's.
+    spare_cpus: u32,
     pub(super) kvm_module: &'static str,
 }
 
@@ -44,6 +46,11 @@ const TCG: Engine = Engine {
     // The family is Zen's: on one that might have a GART (up to 0x15), Linux looks for AGP bridges on 256
     // buses, twice, which costs a nested guest 2 s each time.
     cpu: "max,family=23,model=1,xsave=off,avx=off,avx2=off",
+    // In `cpu_clear_ignne` any processor that loads an x87 status word (FXRSTOR, at every KVM_RUN) rewrites
+    // `hflags2` of the first one, unlocked (target/i386/tcg/sysemu/fpu_helper.c, QEMU 7.2). That word
+    // also says whether nested paging is on: in the middle of a VMRUN or #VMEXIT there the first processor goes
+    // on with the guest's tables in the host or the other way round. No guest may run on it.
+    spare_cpus: 1,
     kvm_module: "kvm_amd",
 };
 
@@ -74,6 +81,7 @@ impl Engine {
         Ok(Self {
             accel: "kvm",
             cpu: "host",
+            spare_cpus: 0,
             kvm_module: module,
         })
     }
@@ -112,7 +120,8 @@ impl Plan<'_> {
         list.all(&["-display", "none", "-vga", "none", "-name", "trapline-lab"]);
         list.all(&["-machine", "q35,kernel-irqchip=split,usb=off"]);
         list.all(&["-accel", self.engine.accel, "-cpu", self.engine.cpu]);
-        list.pair("-smp", self.cpus.to_string());
+        let spare = self.engine.spare_cpus;
+        list.pair("-smp", self.cpus.saturating_add(spare).to_string());
         // QEMU rounds to its page; KiB are exact for everything a user can ask.
         list.pair("-m", format!("{}K", self.mem.div_ceil(1 << 10)));
         list.pair("-kernel", self.image);
@@ -120,7 +129,11 @@ impl Plan<'_> {
         list.pair("-initrd", format!("/proc/self/fd/{initramfs}"));
         list.pair(
             "-append",
-            format!("{COMMAND_LINE}{}", self.devices.command_line()),
+            format!(
+                "{COMMAND_LINE} {}={spare}{}",
+                wire::SPARE_CPUS,
+                self.devices.command_line()
+            ),
         );
         self.console_and_ports(&mut list);
         list.all(&self.devices.arguments());

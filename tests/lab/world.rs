@@ -16,6 +16,10 @@ pub(crate) const CASES: &[Case] = &[
     in_labs("what_is_shared_is_written_and_nothing_else_is", shares),
     in_labs("the_devices_are_where_the_table_says", devices),
     in_labs("guests_with_svm_can_be_made_inside", kvm),
+    in_labs(
+        "no_guest_runs_on_the_processor_that_qemu_spoils",
+        processors,
+    ),
 ];
 
 fn place() {
@@ -52,6 +56,22 @@ fn run() {
     let mut command = script("cat file; touch new 2>/dev/null || echo ', and not written'");
     command.current_dir(dir.path());
     assert_eq!(ends(command, 0), "seen, and not written\n");
+}
+
+/// Under TCG there is a processor more than the caller has, and the command is kept off the first.
+fn processors() {
+    let command =
+        script("nproc; grep -c ^processor /proc/cpuinfo; grep allowed_list /proc/self/status");
+    let said = ends(command, 0);
+    let here = std::thread::available_parallelism().unwrap().get().min(16);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], here.to_string(), "{said}");
+    let all: usize = lines[1].parse().unwrap();
+    let first = lines[2].split_ascii_whitespace().nth(1).unwrap();
+    match all - here {
+        0 => assert!(first.starts_with('0'), "{said}"),
+        spare => assert!(first.starts_with(&spare.to_string()), "{said}"),
+    }
 }
 
 /// HOME moves the cache, where the lab's kernel is.
