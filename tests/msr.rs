@@ -2,6 +2,7 @@
 //! forwarded, and with the policy changed meanwhile.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -18,6 +19,52 @@ use trapline::trace::Probe;
 use trapline::vm::cpuid::Profile;
 use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
 
+#[expect(dead_code, reason = "its main is another program's")]
+#[path = "../examples/answer_an_msr.rs"]
+mod answer_an_msr;
+mod common;
+#[expect(dead_code, reason = "its main is another program's")]
+#[path = "../examples/sweep_a_range.rs"]
+mod sweep_a_range;
+
+use common::{Case, Need};
+
+const CASES: &[Case] = &[
+    case(
+        "answers_and_reasons_are_those_of_the_policy",
+        answers_and_reasons_are_those_of_the_policy,
+    ),
+    case(
+        "what_is_forwarded_comes_out_as_it_does_without_a_filter",
+        what_is_forwarded_comes_out_as_it_does_without_a_filter,
+    ),
+    case(
+        "the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous",
+        the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous,
+    ),
+    case(
+        "the_cpu_decides_which_msrs_there_are",
+        the_cpu_decides_which_msrs_there_are,
+    ),
+    case(
+        "counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes",
+        counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes,
+    ),
+    case("the_examples_do_what_they_say", examples),
+];
+
+const fn case(name: &'static str, run: fn()) -> Case {
+    Case {
+        name,
+        needs: &[Need::Kvm],
+        run,
+    }
+}
+
+fn main() -> ExitCode {
+    common::main(CASES)
+}
+
 fn policy(text: &str) -> Policy {
     Policy::parse(&[("test".into(), text.into())]).unwrap()
 }
@@ -30,7 +77,6 @@ fn seen(outcomes: &[Outcome]) -> Vec<Seen> {
     outcomes.iter().map(|outcome| outcome.seen).collect()
 }
 
-#[test]
 fn answers_and_reasons_are_those_of_the_policy() {
     let mut prober = prober(
         "[[rule]]\nmsr = 0x666\ndo = 'emulate'\nvalue = 7\nmask = 0xf0\n\
@@ -94,7 +140,6 @@ fn documented(index: u32) -> bool {
     rows.contains(&index) && (!hardware || flags.contains("QEMU TCG"))
 }
 
-#[test]
 fn what_is_forwarded_comes_out_as_it_does_without_a_filter() {
     let mut ops = Vec::new();
     for msr in names::all() {
@@ -142,7 +187,6 @@ fn what_is_forwarded_comes_out_as_it_does_without_a_filter() {
     assert!(values > 300, "only {values} of {} are answered", ops.len());
 }
 
-#[test]
 fn the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous() {
     // LSTAR, PLATFORM_INFO, POLL_CONTROL, one that nobody has, the TSC.
     let indices = [0xc000_0082, 0xce, 0x4b56_4d05, 0xdead_beef, 0x10];
@@ -167,7 +211,6 @@ fn the_matrix_tells_what_came_of_each_access_and_skips_what_is_dangerous() {
     assert_eq!(found.rows[0].read, Cell::Fault(Some(Reason::Filter)));
 }
 
-#[test]
 fn the_cpu_decides_which_msrs_there_are() {
     const SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
     const STEAL_TIME: u32 = 0x4b56_4d03;
@@ -180,6 +223,18 @@ fn the_cpu_decides_which_msrs_there_are() {
     assert_eq!(seen("host"), [there, there]);
     assert_eq!(seen("-kvm-steal-time"), [there, gone]);
     assert_eq!(seen("bare"), [gone, gone]);
+}
+
+fn examples() {
+    let mut said = Vec::new();
+    answer_an_msr::run(&mut said).unwrap();
+    let expected = "rdmsr 0x666: 0x1\nrdmsr 0x666: 0x2\nwrmsr 0x666: #GP\nrdmsr PAT: 0x0\n";
+    assert_eq!(String::from_utf8(said).unwrap(), expected);
+    let mut said = Vec::new();
+    sweep_a_range::run(0xc000_0000, 0xc000_01ff, &mut said).unwrap();
+    let swept = String::from_utf8(said).unwrap();
+    assert!(swept.contains("0xc0000082  IA32_LSTAR  0x0\n"), "{swept}");
+    assert!(swept.contains(" of 512 MSRs answer"), "{swept}");
 }
 
 /// Accesses by vCPU, instruction and reason.
@@ -235,7 +290,6 @@ fn program() -> Vec<u8> {
 const RDMSR: u64 = 6 + 6;
 const WRMSR: u64 = 6 + 8 + 6;
 
-#[test]
 fn counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes() {
     let ram = GuestRam::new(2 << 20, HugePages::None).unwrap();
     let spec = VmSpec {

@@ -11,7 +11,7 @@ use crate::vm::cpuid::Profile;
 
 use super::fresh::{ProbeError, Value};
 use super::ops::{GuestOp, SACRIFICE, Seen};
-use super::prober::{Lost, Outcome, Prober};
+use super::prober::{Outcome, Prober};
 
 /// The danger tier of an MSR that the table does not know.
 const UNKNOWN_TIER: u8 = 1;
@@ -151,7 +151,7 @@ fn row(prober: &mut Prober, index: u32) -> Result<Row, ProbeError> {
     let first = match prober.run(&[GuestOp::Read(index)])? {
         Ok(outcomes) => outcomes.first().copied(),
         Err(lost) => {
-            row.lost = Some(words(&lost));
+            row.lost = Some(lost.to_string());
             return Ok(row);
         }
     };
@@ -177,7 +177,7 @@ fn row(prober: &mut Prober, index: u32) -> Result<Row, ProbeError> {
         .map(|value| GuestOp::Write(index, *value))
         .collect();
     match prober.run(&ops)? {
-        Err(lost) => row.lost = Some(words(&lost)),
+        Err(lost) => row.lost = Some(lost.to_string()),
         Ok(outcomes) => {
             let cell = |at: usize| outcomes.get(at).map_or(Cell::Skipped, |o| wrote(*o));
             (row.same, row.zero, row.ones) = (cell(0), cell(1), cell(2));
@@ -210,12 +210,5 @@ const fn wrote(outcome: Outcome) -> Cell {
     match outcome.seen {
         Seen::Value(_) => Cell::Taken,
         _ => refused(outcome),
-    }
-}
-
-fn words(lost: &Lost) -> String {
-    match lost {
-        Lost::Hung => "the guest hung".into(),
-        Lost::Ended(end) => format!("the guest ended: {end:?}"),
     }
 }

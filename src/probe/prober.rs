@@ -12,6 +12,7 @@ use crate::bus::{
     StateError, Window,
 };
 use crate::mem::{GuestRam, HugePages};
+use crate::msr::filter::Traps;
 use crate::msr::policy::Policy;
 use crate::msr::{Cpu, Engine, MsrAccess, MsrAnswer, MsrHandler, MsrListener, Op, Reason, filter};
 use crate::trace::{Probe, Space};
@@ -39,11 +40,13 @@ pub struct Outcome {
 }
 
 /// How a guest was lost. The prober starts a new one by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// It did not come back in time.
+    #[error("the guest hung")]
     Hung,
     /// It could not go on.
+    #[error("the guest ended: {0:?}")]
     Ended(VcpuEnd),
 }
 
@@ -107,13 +110,48 @@ impl VcpuNotice for Watch {
     }
 }
 
-impl MsrListener for Watch {
+/// Who answers a guest, and a guest that replaces it.
+enum Answers {
+    /// A policy, each time from its beginning.
+    Policy(Box<Policy>),
+    /// Code of the caller's, with what is to come out to it.
+    Handler(Traps, Arc<dyn MsrHandler>),
+}
+
+struct Deaf;
+
+impl MsrListener for Deaf {
     fn line(&self, _: String) {}
 }
 
-/// Writes down what comes out, and lets the engine answer.
+impl Answers {
+    fn traps(&self) -> &Traps {
+        match self {
+            Self::Policy(policy) => policy.traps(),
+            Self::Handler(traps, _) => traps,
+        }
+    }
+
+    fn handler(&self) -> Arc<dyn MsrHandler> {
+        match self {
+            Self::Policy(policy) => {
+                let clock = Arc::new(HostClock::new());
+                Arc::new(Engine::new(
+                    (**policy).clone(),
+                    None,
+                    1,
+                    clock,
+                    Arc::new(Deaf),
+                ))
+            }
+            Self::Handler(_, handler) => Arc::clone(handler),
+        }
+    }
+}
+
+/// Writes down what comes out, and lets somebody answer.
 struct Scribe {
-    engine: Engine,
+    handler: Arc<dyn MsrHandler>,
     exits: Mutex<Vec<ExitSeen>>,
 }
 
@@ -123,7 +161,11 @@ impl MsrHandler for Scribe {
         let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
         exits.push(ExitSeen { access, rip });
         drop(exits);
-        self.engine.answer(access, cpu)
+        self.handler.answer(access, cpu)
+    }
+
+    fn why(&self, access: MsrAccess) -> String {
+        self.handler.why(access)
     }
 }
 
@@ -145,14 +187,14 @@ impl Drop for Guest {
 }
 
 impl Guest {
-    fn start(policy: &Policy, profile: &Profile) -> Result<Self, ProbeError> {
+    fn start(answers: &Answers, profile: &Profile) -> Result<Self, ProbeError> {
         let ram = GuestRam::new(16 << 20, HugePages::None)?;
         let spec = VmSpec {
             vcpus: 1,
             log_dirty: false,
         };
         let vm = Vm::new(open()?, &ram, spec)?;
-        let filter = filter::compile(policy.traps())?;
+        let filter = filter::compile(answers.traps())?;
         if filter != filter::Filter::none() {
             vm.set_msr_filter(&filter)?;
         }
@@ -171,10 +213,8 @@ impl Guest {
             bus: Arc::new(bus),
             sink: Arc::clone(&watch) as _,
         };
-        let listener = Arc::clone(&watch) as Arc<dyn MsrListener>;
-        let clock = Arc::new(HostClock::new());
         let scribe = Arc::new(Scribe {
-            engine: Engine::new(policy.clone(), None, 1, clock, listener),
+            handler: answers.handler(),
             exits: Mutex::default(),
         });
         let handler = Arc::clone(&scribe) as Arc<dyn MsrHandler>;
@@ -271,30 +311,45 @@ fn load_payload(ram: &GuestRam) -> Result<Entry, ProbeError> {
     Ok(Entry { flat, segments })
 }
 
-/// Does MSR operations in a guest, under a policy; a guest that is lost is replaced.
+/// Does MSR operations in a guest; a guest that is lost is replaced.
 pub struct Prober {
-    policy: Policy,
+    answers: Answers,
     profile: Profile,
     guest: Guest,
 }
 
 impl std::fmt::Debug for Prober {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prober")
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Prober").finish_non_exhaustive()
     }
 }
 
 impl Prober {
-    /// Starts a guest.
+    /// Starts a guest whose accesses a policy answers.
     ///
     /// # Errors
     /// [`ProbeError`].
     pub fn new(policy: Policy, profile: Profile) -> Result<Self, ProbeError> {
-        let guest = Guest::start(&policy, &profile)?;
+        Self::start(Answers::Policy(Box::new(policy)), profile)
+    }
+
+    /// Starts a guest whose accesses `handler` answers, which may be a closure: those that KVM refuses, and
+    /// of those that KVM would handle the ones in `traps`.
+    ///
+    /// # Errors
+    /// [`ProbeError`].
+    pub fn answered_by(
+        handler: impl MsrHandler + 'static,
+        traps: Traps,
+        profile: Profile,
+    ) -> Result<Self, ProbeError> {
+        Self::start(Answers::Handler(traps, Arc::new(handler)), profile)
+    }
+
+    fn start(answers: Answers, profile: Profile) -> Result<Self, ProbeError> {
+        let guest = Guest::start(&answers, &profile)?;
         Ok(Self {
-            policy,
+            answers,
             profile,
             guest,
         })
@@ -310,7 +365,7 @@ impl Prober {
             match self.guest.batch(batch)? {
                 Ok(more) => outcomes.extend(more),
                 Err(lost) => {
-                    self.guest = Guest::start(&self.policy, &self.profile)?;
+                    self.guest = Guest::start(&self.answers, &self.profile)?;
                     return Ok(Err(lost));
                 }
             }
@@ -333,7 +388,7 @@ impl Prober {
         let restored = self.guest.fleet.ask(0, move |vcpu| vcpu.restore(&ready))?;
         if restored.is_err() {
             // What cannot be put back cannot be gone on from.
-            self.guest = Guest::start(&self.policy, &self.profile)?;
+            self.guest = Guest::start(&self.answers, &self.profile)?;
         }
         Ok(())
     }

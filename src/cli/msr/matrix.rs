@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{CpuArg, Failure, named, of_probe};
+use crate::cli::progress::Bar;
 use crate::cli::{Status, out};
+use crate::kernels::Progress;
 use crate::machine::Hex;
 use crate::msr::names;
 use crate::msr::policy::Policy;
@@ -73,8 +75,15 @@ impl MatrixArgs {
         let policy = Policy::load(&self.msr_policy).map_err(Failure::usage)?;
         let indices = self.indices()?;
         let total = indices.len();
-        let found =
-            matrix(&indices, self.tier, &policy, &self.cpu.cpu, |_| {}).map_err(of_probe)?;
+        let bar = Bar::new(quiet);
+        let shown = |done: usize| {
+            let count = |n: usize| u32::try_from(n).map_or(f64::MAX, f64::from);
+            bar.at(count(done) / count(total.max(1)));
+        };
+        bar.step("MSRs");
+        let found = matrix(&indices, self.tier, &policy, &self.cpu.cpu, shown);
+        bar.clear();
+        let found = found.map_err(of_probe)?;
         if !quiet {
             say_skipped(&found, total);
         }
