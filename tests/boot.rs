@@ -23,6 +23,8 @@ mod linux;
 mod log;
 #[path = "boot/msr.rs"]
 mod msr;
+#[path = "boot/msr_swap.rs"]
+mod msr_swap;
 #[path = "boot/msr_trace.rs"]
 mod msr_trace;
 #[path = "boot/payloads.rs"]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         input::CASES,
         log::CASES,
         msr::CASES,
+        msr_swap::CASES,
         msr_trace::CASES,
         cpu::CASES,
         board::CASES,

@@ -53,6 +53,7 @@ static ALL: &[Payload] = payloads! {
     "smp", "starts every CPU of the MADT by INIT and SIPI", Ending::Status(0);
     "msr", "reads and writes an MSR that does not exist; -a 0x10 names another", Ending::Status(0);
     "msrops", "reads and writes MSRs from a table, for trapline msr matrix", Ending::Status(0);
+    "msrloop", "reads and writes two MSRs as often as -a N says, on every CPU, and sums up", Ending::Status(0);
     "ports", "touches ports and memory where nothing answers, at every width", Ending::Status(0);
     "pci", "lists the functions of PCI bus 0, and drives edu when --device adds it", Ending::Status(0);
     "flood", "prints 64 KiB in numbered lines", Ending::Status(0);
