@@ -120,9 +120,34 @@ impl Kernel {
 
     fn from_image(path: &Path) -> Result<Self, KernelError> {
         fs::File::open(path).map_err(KernelError::io("read the kernel", path))?;
+        if let Some(kernel) = Self::around(path) {
+            return Ok(kernel);
+        }
         Ok(match release_of(path) {
             Some(release) => Self::beside(path, &release),
             None => Self::bare(path),
+        })
+    }
+
+    /// The build or the entry of the cache that this image is a file of, with this one to boot.
+    fn around(image: &Path) -> Option<Self> {
+        /// `arch/x86/boot/bzImage` lies this deep.
+        const DEEPEST: usize = 4;
+        let image = image.canonicalize().ok()?;
+        let dirs = image.ancestors().skip(1).take(DEEPEST);
+        let known = dirs.filter_map(|dir| match dir.join(Manifest::FILE).is_file() {
+            true => Self::from_entry(dir).ok(),
+            false => Self::from_build(dir).ok(),
+        });
+        let mut holding = known.filter(|kernel| {
+            let files = [Some(&kernel.image), kernel.vmlinux.as_ref()];
+            files.contains(&Some(&image))
+        });
+        let kernel = holding.next()?;
+        Some(Self {
+            name: image.display().to_string(),
+            image,
+            ..kernel
         })
     }
 
@@ -185,6 +210,27 @@ mod tests {
     fn touch(path: &Path, text: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn an_image_named_by_its_path_keeps_what_its_build_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for file in ["arch/x86/boot/bzImage", "vmlinux", "modules.order"] {
+            touch(&root.join(file), "");
+        }
+        touch(&root.join("include/config/kernel.release"), "6.12.9-mine\n");
+        for image in ["arch/x86/boot/bzImage", "vmlinux"] {
+            let kernel = Kernel::from_path(&root.join(image)).unwrap();
+            assert_eq!(kernel.image, root.join(image));
+            assert_eq!(kernel.modules.as_ref(), Some(&root), "{image}");
+            assert_eq!(kernel.version.as_deref(), Some("6.12.9-mine"));
+        }
+        touch(&root.join("other"), "");
+        assert_eq!(
+            Kernel::from_path(&root.join("other")).unwrap().modules,
+            None
+        );
     }
 
     #[test]
