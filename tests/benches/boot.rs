@@ -4,17 +4,19 @@
 //!
 //! `cargo bench --bench boot`. Ratios of one run: absolute times belong to the machine, and under TCG to its mood.
 
+#[path = "common/place.rs"]
+mod place;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use trapline::boot::initramfs::Initramfs;
-use trapline::host::{Root, linux_guests};
 use trapline::kernels::Cache;
-use trapline::lab;
 
-const TRAPLINE: &str = env!("CARGO_BIN_EXE_trapline");
+use place::{TRAPLINE, where_linux_boots};
+
 const ROUNDS: usize = 5;
 /// The kernel's last line before it enters init (init/main.c).
 const INIT: &str = "Run /init as init process";
@@ -134,17 +136,5 @@ fn compare(folder: &Path) {
 }
 
 fn main() {
-    if lab::inside() || linux_guests(&Root::system()).is_ok() {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        return compare(folder.path());
-    }
-    let here = std::env::current_exe().expect("a path");
-    let status = Command::new(TRAPLINE)
-        .args(["lab", "--no-devices", "--lab-mem", "3G", "--"])
-        .arg(here)
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "the lab failed"
-    );
+    where_linux_boots(compare);
 }

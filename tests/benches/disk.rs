@@ -4,17 +4,19 @@
 //!
 //! `cargo bench --bench disk`. Ratios of one run.
 
+#[path = "common/place.rs"]
+mod place;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use trapline::boot::initramfs::Initramfs;
-use trapline::host::{Root, linux_guests};
 use trapline::kernels::{Cache, Kernel, modules};
-use trapline::lab;
 
-const TRAPLINE: &str = env!("CARGO_BIN_EXE_trapline");
+use place::{TRAPLINE, where_linux_boots};
+
 const BUSYBOX: &str = "/bin/busybox";
 const DISK: u64 = 256 << 20;
 const ROUNDS: usize = 3;
@@ -198,17 +200,5 @@ fn compare(folder: &Path) {
 }
 
 fn main() {
-    if lab::inside() || linux_guests(&Root::system()).is_ok() {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        return compare(folder.path());
-    }
-    let here = std::env::current_exe().expect("a path");
-    let status = Command::new(TRAPLINE)
-        .args(["lab", "--no-devices", "--lab-mem", "3G", "--"])
-        .arg(here)
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "the lab failed"
-    );
+    where_linux_boots(compare);
 }
