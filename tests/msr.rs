@@ -20,11 +20,11 @@ use trapline::vm::cpuid::Profile;
 use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
 
 #[expect(dead_code, reason = "its main is another program's")]
-#[path = "../examples/answer_an_msr.rs"]
+#[path = "examples/answer_an_msr.rs"]
 mod answer_an_msr;
 mod common;
 #[expect(dead_code, reason = "its main is another program's")]
-#[path = "../examples/sweep_a_range.rs"]
+#[path = "examples/sweep_a_range.rs"]
 mod sweep_a_range;
 
 use common::{Case, Need};
