@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use trapline::bus::{Bus, BusPort, Effect, EffectSink, HostClock};
+use trapline::bus::{Bus, BusPort, Effect, EffectSink, HostClock, ResetKind};
 use trapline::mem::{Gpa, GuestRam, HugePages};
 use trapline::msr::filter::compile;
 use trapline::msr::names::{self, Forward, Vendor};
@@ -17,7 +17,7 @@ use trapline::msr::{
 use trapline::probe::{Cell, GuestOp, Outcome, Prober, Seen, matrix};
 use trapline::trace::Probe;
 use trapline::vm::cpuid::Profile;
-use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, open};
+use trapline::vm::{Fleet, VcpuEnd, VcpuNotice, Vm, VmSpec, VmState, open};
 
 #[expect(dead_code, reason = "its main is another program's")]
 #[path = "examples/answer_an_msr.rs"]
@@ -49,6 +49,10 @@ const CASES: &[Case] = &[
     case(
         "counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes",
         counts_reasons_and_rips_hold_on_four_vcpus_while_the_policy_changes,
+    ),
+    case(
+        "emulated_msrs_are_part_of_the_state_and_follow_resets",
+        emulated_state,
     ),
     case("the_examples_do_what_they_say", examples),
 ];
@@ -223,6 +227,90 @@ fn the_cpu_decides_which_msrs_there_are() {
     assert_eq!(seen("host"), [there, there]);
     assert_eq!(seen("-kvm-steal-time"), [there, gone]);
     assert_eq!(seen("bare"), [gone, gone]);
+}
+
+/// A vCPU that answers need nothing of.
+struct NoCpu;
+
+impl Cpu for NoCpu {
+    fn rip(&mut self) -> Option<u64> {
+        None
+    }
+    fn get(&mut self, _: u32) -> Option<u64> {
+        None
+    }
+    fn set(&mut self, _: u32, _: u64) -> bool {
+        false
+    }
+    fn cpuid(&self, _: &names::CpuidBit) -> bool {
+        false
+    }
+    fn control(&mut self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
+fn emulated_state() {
+    let text = "[[rule]]\nmsr = 0x666\ndo = 'emulate'\nvalue = 7\n\
+                [[rule]]\nmsr = 0x667\ndo = 'emulate'\nshared = true\nreset = 'power'\n";
+    let mut prober = prober(text);
+    let write = [GuestOp::Write(0x666, 1), GuestOp::Write(0x667, 2)];
+    let read = [GuestOp::Read(0x666), GuestOp::Read(0x667)];
+    prober.run(&write).unwrap().unwrap();
+    let values = |a, b| vec![Seen::Value(a), Seen::Value(b)];
+    assert_eq!(seen(&prober.run(&read).unwrap().unwrap()), values(1, 2));
+    prober.restore().unwrap();
+    assert_eq!(seen(&prober.run(&read).unwrap().unwrap()), values(7, 0));
+
+    // The same by hand: of a VM with two vCPUs, to another engine of the same policy.
+    let ram = GuestRam::new(2 << 20, HugePages::None).unwrap();
+    let spec = VmSpec {
+        vcpus: 2,
+        log_dirty: false,
+    };
+    let vm = Vm::new(open().unwrap(), &ram, spec).unwrap();
+    let (ears, _kept) = mpsc::sync_channel(1);
+    let ears = Arc::new(Ears(ears));
+    let engine = || {
+        Engine::new(
+            policy(text),
+            None,
+            2,
+            Arc::new(HostClock::new()),
+            Arc::clone(&ears) as _,
+        )
+    };
+    let access = |vcpu, index, op| MsrAccess {
+        vcpu,
+        index,
+        op,
+        reason: Reason::Filter,
+    };
+    let (from, to) = (engine(), engine());
+    for (vcpu, index, value) in [(0, 0x666, 1), (1, 0x666, 2), (1, 0x667, 3)] {
+        let _ = from.answer(access(vcpu, index, Op::Write(value)), &mut NoCpu);
+    }
+    let state = VmState::save(vm.fd(), &from).unwrap();
+    state.restore_msrs(&to).unwrap();
+    let reads = |engine: &Engine| {
+        [(0, 0x666), (1, 0x666), (0, 0x667)]
+            .map(|(vcpu, index)| engine.answer(access(vcpu, index, Op::Read), &mut NoCpu))
+    };
+    assert_eq!(reads(&to), [1, 2, 3].map(MsrAnswer::Value));
+    to.reset(ResetKind::Warm);
+    assert_eq!(
+        reads(&to),
+        [7, 7, 3].map(MsrAnswer::Value),
+        "one survives a reset"
+    );
+    to.reset(ResetKind::Cold);
+    assert_eq!(reads(&to), [7, 7, 0].map(MsrAnswer::Value));
+    let other = "[[rule]]\nmsr = 0x668\ndo = 'emulate'\n";
+    let other = Engine::new(policy(other), None, 2, Arc::new(HostClock::new()), ears);
+    assert!(
+        state.restore_msrs(&other).is_err(),
+        "another policy's state is refused"
+    );
 }
 
 fn examples() {

@@ -171,8 +171,8 @@ impl Board {
         firmware::set_up(&port);
         let vcpus = make_vcpus(&vm, &cpuid)?;
         let states = vcpus.iter().map(Vcpu::save).collect::<Result<_, _>>()?;
-        let fresh = (states, VmState::save(vm.fd())?);
         let msrs = Arc::new(msrs::engine(&vm, &spec, &clock, plugs.listener)?);
+        let fresh = (states, VmState::save(vm.fd(), &msrs)?);
         let entry = load_guest(&spec, &ram)?;
         if let Some(first) = vcpus.first() {
             first.enter_at(&entry)?;

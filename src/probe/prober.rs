@@ -17,7 +17,8 @@ use crate::msr::policy::Policy;
 use crate::msr::{Cpu, Engine, MsrAccess, MsrAnswer, MsrHandler, MsrListener, Op, Reason, filter};
 use crate::trace::{Probe, Space};
 use crate::vm::{
-    Entry, Flat, Fleet, Segments, VcpuEnd, VcpuNotice, VcpuState, Vm, VmSpec, cpuid::Profile, open,
+    Entry, Flat, Fleet, Segments, VcpuEnd, VcpuNotice, VcpuState, Vm, VmSpec, VmState,
+    cpuid::Profile, open,
 };
 
 use super::fresh::{ProbeError, Value};
@@ -132,18 +133,19 @@ impl Answers {
         }
     }
 
-    fn handler(&self) -> Arc<dyn MsrHandler> {
+    /// The engine of the policy; a handler has one that nobody asks.
+    fn engine(&self) -> Arc<Engine> {
+        let policy = match self {
+            Self::Policy(policy) => (**policy).clone(),
+            Self::Handler(..) => Policy::default(),
+        };
+        let clock = Arc::new(HostClock::new());
+        Arc::new(Engine::new(policy, None, 1, clock, Arc::new(Deaf)))
+    }
+
+    fn handler(&self, engine: &Arc<Engine>) -> Arc<dyn MsrHandler> {
         match self {
-            Self::Policy(policy) => {
-                let clock = Arc::new(HostClock::new());
-                Arc::new(Engine::new(
-                    (**policy).clone(),
-                    None,
-                    1,
-                    clock,
-                    Arc::new(Deaf),
-                ))
-            }
+            Self::Policy(_) => Arc::clone(engine) as _,
             Self::Handler(_, handler) => Arc::clone(handler),
         }
     }
@@ -176,7 +178,9 @@ struct Guest {
     news: Receiver<Option<VcpuEnd>>,
     scribe: Arc<Scribe>,
     /// As it was before the first operation.
-    ready: VcpuState,
+    ready: (VcpuState, VmState),
+    /// Who keeps the emulated MSRs, when a policy answers.
+    engine: Arc<Engine>,
     vm: Vm,
 }
 
@@ -213,8 +217,9 @@ impl Guest {
             bus: Arc::new(bus),
             sink: Arc::clone(&watch) as _,
         };
+        let engine = answers.engine();
         let scribe = Arc::new(Scribe {
-            handler: answers.handler(),
+            handler: answers.handler(&engine),
             exits: Mutex::default(),
         });
         let handler = Arc::clone(&scribe) as Arc<dyn MsrHandler>;
@@ -229,12 +234,14 @@ impl Guest {
         }
         fleet.pause()?;
         let ready = fleet.ask(0, |vcpu| vcpu.save())??;
+        let ready = (ready, VmState::save(vm.fd(), &engine)?);
         Ok(Self {
             fleet,
             ram,
             news,
             scribe,
             ready,
+            engine,
             vm,
         })
     }
@@ -379,14 +386,15 @@ impl Prober {
         self.guest.exits().clone()
     }
 
-    /// Puts the vCPU back as it was before the first operation.
+    /// Puts the vCPU and the emulated MSRs back as they were before the first operation.
     ///
     /// # Errors
     /// [`ProbeError`].
     pub fn restore(&mut self) -> Result<(), ProbeError> {
-        let ready = self.guest.ready.clone();
+        let (ready, state) = self.guest.ready.clone();
+        let emulated = state.restore_msrs(&self.guest.engine);
         let restored = self.guest.fleet.ask(0, move |vcpu| vcpu.restore(&ready))?;
-        if restored.is_err() {
+        if restored.is_err() || emulated.is_err() {
             // What cannot be put back cannot be gone on from.
             self.guest = Guest::start(&self.answers, &self.profile)?;
         }

@@ -19,6 +19,7 @@ use kvm_bindings::{
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::error::VmError;
+use crate::msr::{BadMsrState, Engine, MsrState};
 
 /// KVM_SET_MSRS and KVM_GET_MSRS refuse 256 entries and more (arch/x86/kvm/x86.c, MAX_IO_MSRS).
 const MSRS_PER_CALL: usize = 255;
@@ -204,18 +205,20 @@ pub(super) fn present_msrs(
     Ok(have)
 }
 
-/// The in-kernel devices that belong to no vCPU.
+/// What belongs to no vCPU by itself: the in-kernel devices, and the MSRs that Trapline keeps for KVM.
 #[derive(Clone)]
 pub struct VmState {
     irqchips: [kvm_irqchip; 3],
     pit: kvm_pit_state2,
     clock: kvm_clock_data,
+    msrs: MsrState,
 }
 
 impl std::fmt::Debug for VmState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VmState")
             .field("clock", &self.clock)
+            .field("msrs", &self.msrs)
             .finish_non_exhaustive()
     }
 }
@@ -225,7 +228,7 @@ impl VmState {
     ///
     /// # Errors
     /// [`VmError`] naming the call.
-    pub fn save(fd: &VmFd) -> Result<Self, VmError> {
+    pub fn save(fd: &VmFd, msrs: &Engine) -> Result<Self, VmError> {
         let save = |ioctl| {
             move |source| VmError::Vm {
                 what: "saving the VM",
@@ -249,6 +252,7 @@ impl VmState {
             irqchips,
             pit: fd.get_pit2().map_err(save("KVM_GET_PIT2"))?,
             clock: fd.get_clock().map_err(save("KVM_GET_CLOCK"))?,
+            msrs: msrs.save(),
         })
     }
 
@@ -268,6 +272,16 @@ impl VmState {
             fd.set_irqchip(chip).map_err(load("KVM_SET_IRQCHIP"))?;
         }
         fd.set_pit2(&self.pit).map_err(load("KVM_SET_PIT2"))
+    }
+
+    /// Puts the emulated MSRs back, under the policy they were saved under. They take the place of KVM's MSRs in
+    /// the order of restoring; a reset of the machine is [`Engine::reset`] instead, which keeps what
+    /// survives one.
+    ///
+    /// # Errors
+    /// [`BadMsrState`]; the engine is then as it was.
+    pub fn restore_msrs(&self, msrs: &Engine) -> Result<(), BadMsrState> {
+        msrs.load(&self.msrs)
     }
 
     /// Puts kvm-clock back: guest time goes on from where it was saved.
