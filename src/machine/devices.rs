@@ -136,6 +136,7 @@ impl Slots<'_> {
             Extra::Balloon if self.balloon.is_some() => {
                 return Err(FitError::Twice { device: "balloon" });
             }
+            // Behind no IOMMU, for it speaks of guest physical pages.
             Extra::Balloon => {
                 let seat = self.seat(bdf, "balloon", Some(Pin::A));
                 let signals = Signals::new(seat.interrupts(), BALLOON_QUEUES);

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn every_kind_of_thing_is_listed_and_the_table_names_it() {
         let equipment = Equipment {
-            devices: vec![Extra::Edu { dma_bits: 28 }],
+            devices: vec![Extra::Edu { dma_bits: 28 }, Extra::Balloon],
             ..Equipment::default()
         };
         let items = describe(4 << 30, &equipment).unwrap();
@@ -291,6 +291,7 @@ mod tests {
             "pio         0x20             0x21             kvm-pic     master",
             "GSI 10      edu",
             "00:02.0     1234:11e8        00ff00           edu         0:mem32:0x100000 registers",
+            "00:03.0     1af4:1045        00ff00           balloon     0:mem32:0x8000 virtio",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
@@ -305,7 +306,9 @@ mod tests {
             .collect();
         assert_eq!(
             functions,
-            ["00:00.0", "00:01.0", "00:01.1", "00:01.3", "00:02.0"]
+            [
+                "00:00.0", "00:01.0", "00:01.1", "00:01.3", "00:02.0", "00:03.0"
+            ]
         );
     }
 }

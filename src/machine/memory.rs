@@ -108,6 +108,10 @@ impl MemoryUse {
                 pair(balloon.returned, "in all", balloon.kept, "could not go"),
             ),
         ];
+        if let Some(why) = &balloon.broken {
+            let text = format!("until the guest resets the balloon: {why}");
+            rows.push(("stands still", text));
+        }
         if balloon.nonsense > 0 {
             let text = format!("{} pages that are no RAM", balloon.nonsense);
             rows.push(("nonsense", text));
@@ -188,9 +192,14 @@ the guest says    free 100.0 MiB, oom_kills 2 (1.5 s ago)
     fn what_stands_in_the_way_is_named() {
         let mut memory = memory();
         memory.pinned_by = Some("vfio 0000:00:03.0".into());
-        memory.balloon.as_mut().unwrap().driver = false;
+        let balloon = memory.balloon.as_mut().unwrap();
+        balloon.driver = false;
+        balloon.broken = Some("the descriptor chain from 3 is torn".into());
         let table = memory.table();
         assert!(table.contains("pinned by         vfio 0000:00:03.0\n"));
         assert!(table.contains("no driver for it (virtio_balloon)\n"));
+        assert!(
+            table.contains("stands still      until the guest resets the balloon: the descriptor")
+        );
     }
 }

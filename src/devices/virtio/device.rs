@@ -43,6 +43,9 @@ pub trait VirtioDevice: Send {
     /// [`RingError`], from the ring: the device then stands still until it is reset.
     fn serve(&mut self, queue: u16, ring: &mut Ring<'_>) -> Result<Served, RingError>;
 
+    /// The driver broke the rules of rings, by this; the transport stands still until it is reset.
+    fn broken(&mut self, error: &RingError);
+
     /// A queue it wants to be served though nobody notified it.
     fn wants(&self) -> Option<u16> {
         None

@@ -22,6 +22,9 @@ pub enum RingError {
     /// More descriptors than the queue has (VIRTIO 1.2, 2.7.5.3.1).
     #[error("the descriptor chain from {0} is longer than its queue")]
     Long(u16),
+    /// Rings that do not lie as 2.7 wants them.
+    #[error("the rings of queue {0} are not aligned")]
+    Unaligned(u16),
     /// The IOMMU did not answer.
     #[error("the IOMMU did not answer")]
     Unheld,

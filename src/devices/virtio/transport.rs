@@ -232,7 +232,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
         let event_idx = Self::event_idx(&self.common);
         let whole = self.changeable().is_none_or(|q| q.enable(event_idx));
         if !whole {
-            self.fail();
+            self.fail(&RingError::Unaligned(self.common.queue_select));
         }
     }
 
@@ -266,7 +266,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
     }
 
     /// The driver broke the rules: nothing more is done until it starts over (2.1.2).
-    fn fail(&mut self) {
+    fn fail(&mut self, error: &RingError) {
+        self.device.broken(error);
         self.common.status |= regs::NEEDS_RESET;
         self.signals.config_changed();
     }
@@ -299,8 +300,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
         if matches!(heard, Ok(true)) {
             self.signals.used(index);
         }
-        if served.is_err() || heard.is_err() {
-            self.fail();
+        if let Some(error) = served.err().or(heard.err()) {
+            self.fail(&error);
         }
     }
 

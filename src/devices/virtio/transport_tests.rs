@@ -54,6 +54,9 @@ impl VirtioDevice for Echo {
         }
         Ok(Served::All)
     }
+    fn broken(&mut self, error: &RingError) {
+        assert!(!error.to_string().is_empty());
+    }
     fn reset(&mut self) {
         self.config = [0; 8];
     }

@@ -284,6 +284,10 @@ impl VirtioDevice for Balloon {
         }
     }
 
+    fn broken(&mut self, error: &RingError) {
+        lock(&self.shared).figures.broken = Some(error.to_string());
+    }
+
     fn wants(&self) -> Option<u16> {
         let asked = lock(&self.shared).asked;
         (asked && self.statistics.is_some()).then_some(STATISTICS)
@@ -297,6 +301,7 @@ impl VirtioDevice for Balloon {
         shared.actual_pages = 0;
         shared.asked = false;
         shared.figures.statistics = None;
+        shared.figures.broken = None;
     }
 
     fn save(&self) -> serde_json::Value {

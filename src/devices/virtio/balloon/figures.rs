@@ -30,6 +30,9 @@ pub struct BalloonFigures {
     pub kept: u64,
     /// Pages it named that are no RAM, and buffers too long to be read whole.
     pub nonsense: u64,
+    /// How the driver broke the rules, when it did: the device then does nothing more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
     /// What the guest says of its memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Statistics>,

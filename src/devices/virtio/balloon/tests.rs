@@ -183,6 +183,18 @@ fn a_buffer_of_frames_without_end_is_read_in_part() {
 }
 
 #[test]
+fn what_stopped_the_device_is_told_until_it_starts_over() {
+    let (mut rig, host) = at_work();
+    rig.describe(0, 0, (BUFFER, 4, NEXT, 0));
+    rig.offer(0, 0);
+    rig.notify(0);
+    let why = host.figures().broken.unwrap();
+    assert!(why.contains("chain from 0 is torn"), "{why}");
+    rig.start(ALL, &[0]);
+    assert_eq!(host.figures().broken, None);
+}
+
+#[test]
 fn a_flood_of_frames_does_not_hold_up_the_vcpu() {
     let (mut rig, host) = at_work();
     let every_other: Vec<u32> = (0x400..0x800).step_by(2).collect();
