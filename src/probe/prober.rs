@@ -26,8 +26,10 @@ use super::ops::{self, BATCH, GuestOp, Seen, TABLE};
 
 /// Where the payload rings (guest/payloads/msrops.c).
 const DOORBELL: u64 = 0xee;
-/// How long a batch may take before the guest is given up: a batch is some hundredths of a second.
+/// How long a guest may take to start or to come back before it is given up ...
 const PATIENCE: Duration = Duration::from_secs(5);
+/// ... and more for each of its operations, that come out to user space where the processor itself is emulated.
+const PATIENCE_EACH: Duration = Duration::from_millis(5);
 /// The payload's first stack pointer is its own; this one only has to be in memory.
 const STACK: u64 = 1 << 20;
 
@@ -250,7 +252,9 @@ impl Guest {
         ops::put(&self.ram, ops)?;
         self.exits().clear();
         self.fleet.resume();
-        let news = self.news.recv_timeout(PATIENCE);
+        let ops_in_batch = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+        let patience = PATIENCE.saturating_add(PATIENCE_EACH.saturating_mul(ops_in_batch));
+        let news = self.news.recv_timeout(patience);
         self.fleet.pause()?;
         Ok(match news {
             Ok(None) => Ok(self.outcomes(ops, ops::take(&self.ram, ops.len())?)),
