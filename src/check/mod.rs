@@ -11,6 +11,7 @@ mod junit;
 mod pattern;
 mod report;
 mod run;
+mod stop;
 mod tap;
 
 pub use case::{Case, Config, Experiment, Line, Setup, Source};
@@ -19,6 +20,7 @@ pub use judge::{Ran, Verdict, judge};
 pub use junit::junit;
 pub use report::{Row, Tally};
 pub use run::{Boot, RunError};
+pub use stop::hand_on_signals;
 pub use tap::tap;
 
 /// The sources of the modules.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::case::Case;
 use super::judge::{Ran, is_spoiled};
+use super::stop;
 
 /// Enough for any of them, on a host ten times slower than the slowest known.
 const TIMEOUT: &str = "240s";
@@ -90,20 +91,28 @@ impl Boot<'_> {
 
     fn once(&self, case: &Case) -> Result<Ran, RunError> {
         let begun = Instant::now();
-        let done = Command::new(self.program)
+        let ended = |signal| RunError::Signal {
+            kernel: self.kernel.into(),
+            signal,
+        };
+        if stop::asked() {
+            return Err(ended(libc::SIGTERM));
+        }
+        let child = Command::new(self.program)
             .args(self.arguments(case))
             .stdin(Stdio::null())
-            .output()
-            .map_err(|source| RunError::Start {
-                program: self.program.into(),
-                kernel: self.kernel.into(),
-                source,
-            })?;
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let done =
+            child.and_then(|child| stop::while_it_runs(child.id(), || child.wait_with_output()));
+        let done = done.map_err(|source| RunError::Start {
+            program: self.program.into(),
+            kernel: self.kernel.into(),
+            source,
+        })?;
         if let Some(signal) = done.status.signal() {
-            return Err(RunError::Signal {
-                kernel: self.kernel.into(),
-                signal,
-            });
+            return Err(ended(signal));
         }
         let status = done.status.code().and_then(|code| u8::try_from(code).ok());
         Ok(Ran {
@@ -117,6 +126,11 @@ impl Boot<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::ptr::null_mut;
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+    use std::time::Duration;
+
     use super::super::find;
     use super::*;
 
@@ -148,17 +162,48 @@ mod tests {
         );
     }
 
-    #[test]
-    fn only_a_lab_gets_another_try() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("hangs");
-        std::fs::write(
-            &program,
-            "#!/bin/sh\necho x >>$(dirname $0)/runs\nexit 72\n",
-        )
-        .unwrap();
+    /// A program that stands for Trapline.
+    fn script(dir: &Path, text: &str) -> PathBuf {
+        let program = dir.join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).unwrap();
+        program
+    }
+
+    /// What SIGTERM reaches is one for the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn sigterm_ends_the_boot_under_way_and_there_is_no_other() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let program = script(dir.path(), "touch $(dirname $0)/up; exec sleep 60");
+        let case = &find("stack-place").unwrap().cases[0];
+        let up = dir.path().join("up");
+        let first = thread::scope(|scope| {
+            let run = scope.spawn(|| boot(&program, true).run(case, drop));
+            while !up.exists() {
+                thread::sleep(Duration::from_millis(10));
+            }
+            stop::hand_on(libc::SIGTERM, null_mut(), null_mut());
+            run.join().unwrap()
+        });
+        let second = boot(&program, true).run(case, drop);
+        stop::forget();
+        for ended in [first, second] {
+            assert!(
+                matches!(ended, Err(RunError::Signal { signal: 15, .. })),
+                "{ended:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_lab_gets_another_try() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().unwrap();
+        let program = script(dir.path(), "echo x >>$(dirname $0)/runs; exit 72");
         let case = &find("stack-place").unwrap().cases[0];
         let mut told = Vec::new();
         let runs = || {

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::progress::Bar;
 use super::{Failure, Global, LabArgs, Status, out};
 use crate::check::{
-    Boot, EXPERIMENTS, Experiment, Row, RunError, Tally, Verdict, find, judge, junit, tap,
+    Boot, EXPERIMENTS, Experiment, Row, RunError, Tally, Verdict, find, hand_on_signals, judge,
+    junit, tap,
 };
 use crate::kernels::{Cache, Kernel, Progress};
 use crate::lab::{self, Command, Decision, Exit, Need, Options};
@@ -137,6 +138,7 @@ impl Test {
 
     fn run_here(&self, jobs: Vec<Job>, in_lab: bool, global: &Global) -> Result<ExitCode, Failure> {
         let program = env::current_exe().map_err(Failure::internal)?;
+        hand_on_signals().map_err(Failure::internal)?;
         let table = !self.tap && !self.json;
         if table {
             out::print(Row::head())?;
