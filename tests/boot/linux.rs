@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     linux("a_command_gives_its_status", statuses),
     linux("files_go_in_and_results_come_out", files),
     linux("a_module_is_loaded_with_its_dependencies", module),
+    linux("without_kvm_clock_the_pit_ticks", no_kvm_clock),
     linux("a_panic_is_70", panic),
     linux("a_panic_after_a_good_report_is_still_70", late_panic),
     linux("an_initramfs_larger_than_memory_is_refused", large_initrd),
@@ -259,6 +260,21 @@ fn module() {
     run.ends(0).prints("xfs ").prints("libcrc32c ");
     let error = boot([kernel.name.as_str(), "--module", "xfss"]);
     error.ends(64).says("no module \"xfss\"").says("xfs");
+}
+
+/// Until its APIC timer runs, such a kernel lives on the PIT's interrupts through the IOAPIC.
+fn no_kvm_clock() {
+    let run = run(&kernel(), &["-a", "no-kvmclock", "--hang", "20s"]);
+    run.ends(0)
+        .prints("..TIMER: ")
+        .prints("trapline: clocksource ");
+    for complaint in ["MP-BIOS bug", "clocksource kvm-clock"] {
+        assert!(
+            !run.stdout.contains(complaint),
+            "{complaint} in\n{}",
+            run.stdout
+        );
+    }
 }
 
 fn panic() {
