@@ -29,7 +29,7 @@ fn refused(line: &str) -> String {
 fn an_unknown_flag_names_the_nearest() {
     assert!(refused("doctor --jsno").contains("'--json'"));
     assert!(refused("doctor --vrebose").contains("'--verbose'"));
-    assert!(refused("boot --cpsu 2").contains("'--cpus'"));
+    assert!(refused("boot --cpuss 2").contains("'--cpus'"));
     assert!(refused("boot --apend quiet").contains("'--append'"));
 }
 
