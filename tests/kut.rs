@@ -5,11 +5,13 @@ mod common;
 
 #[path = "kut/guests.rs"]
 mod guests;
+#[path = "kut/runner.rs"]
+mod runner;
 #[path = "kut/start.rs"]
 mod start;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::main(start::CASES)
+    common::main(&[start::CASES, runner::CASES].concat())
 }

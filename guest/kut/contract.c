@@ -165,6 +165,17 @@ static void delay(void)
         in8(0x80);
 }
 
+/* A CPU of an emulator on a busy host may take seconds. */
+#define PATIENCE 10000000000ULL
+
+static uint64_t ticks(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
 static void check_cpus(const struct information *info)
 {
     volatile uint32_t *icr = (volatile uint32_t *)0xfee00300;
@@ -178,7 +189,7 @@ static void check_cpus(const struct information *info)
     *icr = 0xc4500;
     delay();
     *icr = 0xc4600;
-    for (unsigned tries = 0; online < wanted && tries < 50; tries++)
+    for (uint64_t begun = ticks(); online < wanted && ticks() - begun < PATIENCE;)
         delay();
     put_decimal(online);
     put_text(" CPUs are online\n");

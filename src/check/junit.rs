@@ -3,31 +3,31 @@
 use std::fmt::Write;
 
 use super::judge::Verdict;
-use super::report::{Row, Tally};
+use super::told::Told;
 
 /// The whole document.
 #[must_use]
-pub fn junit(rows: &[Row]) -> String {
-    let Tally {
-        passed,
-        failed,
-        skipped,
-    } = Tally::of(rows);
-    let tests = passed + failed + skipped;
-    let seconds: f64 = rows.iter().map(|row| row.took.as_secs_f64()).sum();
+pub fn junit(suite: &str, rows: &[impl Told]) -> String {
+    let verdicts: Vec<Verdict> = rows.iter().map(Told::verdict).collect();
+    let count = |of: fn(&&Verdict) -> bool| verdicts.iter().filter(of).count();
+    let failed = count(|verdict| matches!(verdict, Verdict::Fail { .. }));
+    let skipped = count(|verdict| matches!(verdict, Verdict::Skip { .. }));
+    let tests = verdicts.len();
+    let seconds: f64 = rows.iter().map(|row| row.took().as_secs_f64()).sum();
+    let suite = escape(suite);
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"trapline test\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"{suite}\" \
          tests=\"{tests}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n"
     );
-    for row in rows {
+    for (row, verdict) in rows.iter().zip(&verdicts) {
         let _ = write!(
             text,
             "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">",
-            escape(row.kernel()),
-            escape(row.name),
-            row.took.as_secs_f64()
+            escape(row.class()),
+            escape(row.name()),
+            row.took().as_secs_f64()
         );
-        let _ = match &row.verdict {
+        let _ = match verdict {
             Verdict::Pass { proof } => {
                 write!(
                     text,
@@ -96,7 +96,7 @@ mod tests {
                 why: hostile.into(),
             }),
         ];
-        let text = junit(&rows);
+        let text = junit("trapline test", &rows);
         let names: Vec<_> = tags(&text)
             .into_iter()
             .map(|tag| tag.split([' ', '/']).find(|word| !word.is_empty()).unwrap())

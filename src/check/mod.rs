@@ -8,11 +8,13 @@ mod case;
 mod experiments;
 mod judge;
 mod junit;
+pub mod kut;
 mod pattern;
 mod report;
 mod run;
 mod stop;
 mod tap;
+mod told;
 
 pub use case::{Case, Config, Experiment, Line, Setup, Source};
 pub use experiments::{EXPERIMENTS, find};
@@ -22,6 +24,7 @@ pub use report::{Row, Tally};
 pub use run::{Boot, RunError};
 pub use stop::hand_on_signals;
 pub use tap::tap;
+pub use told::Told;
 
 /// The sources of the modules.
 pub const SOURCES: [(&str, &str); 7] = [

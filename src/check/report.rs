@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::judge::Verdict;
+use super::told::Told;
 
 /// One experiment on one kernel.
 #[derive(Debug, Clone)]
@@ -76,6 +77,28 @@ impl fmt::Display for Row {
             (Some(status), Verdict::Pass { .. }) => writeln!(f, "        | exit status {status}"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Told for Row {
+    fn class(&self) -> &str {
+        self.kernel()
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn title(&self) -> String {
+        format!("{} on {}", self.name, self.kernel())
+    }
+
+    fn took(&self) -> Duration {
+        self.took
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.verdict.clone()
     }
 }
 

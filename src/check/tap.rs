@@ -3,21 +3,21 @@
 use std::fmt::Write;
 
 use super::judge::Verdict;
-use super::report::Row;
+use super::told::Told;
 
 /// The whole document.
 #[must_use]
-pub fn tap(rows: &[Row]) -> String {
+pub fn tap(rows: &[impl Told]) -> String {
     let mut text = format!("TAP version 14\n1..{}\n", rows.len());
     for (number, row) in (1..).zip(rows) {
-        let name = escape(&format!("{} on {}", row.name, row.kernel()));
-        let what = match &row.verdict {
+        let (name, verdict) = (escape(&row.title()), row.verdict());
+        let what = match &verdict {
             Verdict::Fail { .. } => "not ok",
             _ => "ok",
         };
         // Writing to a String does not fail.
         let _ = write!(text, "{what} {number} - {name}");
-        match &row.verdict {
+        match &verdict {
             Verdict::Skip { why } => {
                 let _ = writeln!(text, " # SKIP {}", escape(&why.replace('\n', " ")));
             }

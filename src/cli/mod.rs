@@ -6,6 +6,7 @@ mod ctl;
 mod doctor;
 mod failure;
 mod kernel;
+mod kut;
 mod lab;
 mod man;
 mod msr;
@@ -72,6 +73,7 @@ enum Command {
     Ctl(ctl::Ctl),
     Doctor(doctor::Doctor),
     Kernel(kernel::Kernel),
+    Kut(kut::Kut),
     Lab(lab::Lab),
     Man(man::Man),
     Msr(msr::Msr),
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Ctl(ctl) => ctl.run().map(ExitCode::from),
         Command::Doctor(doctor) => doctor.run().map(ExitCode::from),
         Command::Kernel(kernel) => kernel.run(cli.global.quiet).map(ExitCode::from),
+        Command::Kut(kut) => kut.run(&cli.global),
         Command::Lab(lab) => lab.run(&cli.global),
         Command::Msr(msr) => msr.run(&cli.global),
         Command::Man(man) => man.run().map(ExitCode::from),

@@ -175,7 +175,7 @@ impl Test {
             out::line(format_args!("\n{tally}"))?;
         }
         if let Some(path) = &self.junit {
-            let written = fs::write(path, junit(rows));
+            let written = fs::write(path, junit("trapline test", rows));
             written.map_err(|source| Failure::internal(self.junit_error(path, source)))?;
         }
         Ok(status(rows, tally).into())
