@@ -19,6 +19,7 @@ const ALLOWED: &[CpuidFeature] = &[
     CpuidFeature::MSR,
     CpuidFeature::MULTIBYTENOP,
     CpuidFeature::PAUSE,
+    CpuidFeature::TSC,
     CpuidFeature::X64,
 ];
 

@@ -55,6 +55,7 @@ static ALL: &[Payload] = payloads! {
     "msrops", "reads and writes MSRs from a table, for trapline msr matrix", Ending::Status(0);
     "msrloop", "reads and writes two MSRs as often as -a N says, on every CPU, and sums up", Ending::Status(0);
     "ports", "touches ports and memory where nothing answers, at every width", Ending::Status(0);
+    "timer", "takes interrupts of PIT, RTC and APIC timer by PIC and IOAPIC, and times them", Ending::Status(0);
     "pci", "lists the functions of PCI bus 0, and drives edu when --device adds it", Ending::Status(0);
     "flood", "prints 64 KiB in numbered lines", Ending::Status(0);
     "echo", "sends back what it receives, until a q", Ending::Status(0);

@@ -6,10 +6,10 @@
     .balign 16
 trap_stubs:
     .set vector, 0
-    .rept 32
+    .rept 64
     .balign 16
     /* Vectors with an error code: 8, 10-14, 17, 21, 29, 30. */
-    .if !((0x60227d00 >> vector) & 1)
+    .if vector > 31 || !((0x60227d00 >> vector) & 1)
     pushq $0
     .endif
     pushq $vector

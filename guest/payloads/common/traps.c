@@ -2,7 +2,8 @@
 
 #include "guest.h"
 
-#define VECTORS 32
+/* Exceptions, and as many for interrupts. */
+#define VECTORS 64
 #define STUB_LEN 16
 #define CODE_SELECTOR 0x10
 #define DATA_SELECTOR 0x18
