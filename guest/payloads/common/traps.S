@@ -6,7 +6,7 @@
     .balign 16
 trap_stubs:
     .set vector, 0
-    .rept 64
+    .rept 60
     .balign 16
     /* Vectors with an error code: 8, 10-14, 17, 21, 29, 30. */
     .if vector > 31 || !((0x60227d00 >> vector) & 1)

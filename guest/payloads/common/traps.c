@@ -2,8 +2,8 @@
 
 #include "guest.h"
 
-/* Exceptions, and as many for interrupts. */
-#define VECTORS 64
+/* Exceptions, and interrupts up to 0x3b. */
+#define VECTORS 60
 #define STUB_LEN 16
 #define CODE_SELECTOR 0x10
 #define DATA_SELECTOR 0x18
