@@ -82,7 +82,7 @@ fn configuration() {
         fs::write(&path, text).expect("a file");
         boot([":hello".as_ref(), "--config".as_ref(), path.as_os_str()])
     };
-    with("cpu = 2\n").ends(64).says("did you mean \"cpus\"?");
+    with("cpuss = 2\n").ends(64).says("did you mean \"cpus\"?");
     with("cpus = 'many'\n").ends(64).says("line 1");
     with("cpus = \n").ends(64).says("run.toml");
     boot([":hello", "--config", "/nowhere.toml"])
@@ -100,7 +100,7 @@ fn values() {
     boot([":hello", "--name", "a/b"])
         .ends(64)
         .says("cannot name a run");
-    boot([":hello", "--cpu", "2"]).ends(64).says("--cpus");
+    boot([":hello", "--cpu", "2"]).ends(64).says("--cpus 2");
     boot(["-smp", "2"]).ends(64).says("--cpus");
 }
 

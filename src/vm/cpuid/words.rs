@@ -49,7 +49,9 @@ impl fmt::Display for Profile {
 pub enum BadProfile {
     /// No CPU of that name.
     #[error(
-        "there is no CPU {name:?}; the nearest is {nearest}, and there are: {}",
+        "there is no CPU {name:?}; {}, and there are: {}",
+        if name.parse::<u32>().is_ok() { format!("how many there are is --cpus {name}") }
+        else { format!("the nearest is {nearest}") },
         MODELS.map(|m| m.name).join(", ")
     )]
     Model {
