@@ -470,8 +470,8 @@ fn in_use() {
     file.seek(SeekFrom::Start(4095)).expect("seeks");
     file.write_all(&[0]).expect("room");
     let disk = path.to_str().expect("text");
-    let mut trapline = command([":flood", "--disk", disk, "--timeout", "60s", "-q"]);
-    // Its console is not read: it stays where it is.
+    let mut trapline = command([":hang", "--hang", "0s", "--disk", disk, "-q"]);
+    trapline.args(["--timeout", "60s"]);
     trapline.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut holder = trapline.spawn().expect("trapline starts");
     let mut first = [0];
