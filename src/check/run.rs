@@ -8,13 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::case::Case;
-use super::judge::{Ran, is_spoiled};
+use super::judge::Ran;
 use super::stop;
 
 /// Enough for any of them, on a host ten times slower than the slowest known.
 const TIMEOUT: &str = "240s";
-/// A boot that QEMU spoiled is made again this often.
-const AGAIN: usize = 2;
 
 /// A boot that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +46,6 @@ pub struct Boot<'a> {
     pub kernel: &'a Path,
     /// Where the modules built for it lie.
     pub modules: Option<&'a Path>,
-    /// Whether the host is a lab, where a boot may fail for no reason of the guest's.
-    pub in_lab: bool,
 }
 
 impl Boot<'_> {
@@ -73,23 +69,11 @@ impl Boot<'_> {
         words
     }
 
-    /// Boots, again when the lab spoiled it; `again` is told then.
+    /// Boots, once: a verdict is about the run that was seen.
     ///
     /// # Errors
     /// [`RunError`]. A guest that fails is none.
-    pub fn run(&self, case: &Case, mut again: impl FnMut(u8)) -> Result<Ran, RunError> {
-        let mut ran = self.once(case)?;
-        for _ in 0..AGAIN {
-            if !self.in_lab || !is_spoiled(case, &ran) {
-                break;
-            }
-            again(ran.status);
-            ran = self.once(case)?;
-        }
-        Ok(ran)
-    }
-
-    fn once(&self, case: &Case) -> Result<Ran, RunError> {
+    pub fn run(&self, case: &Case) -> Result<Ran, RunError> {
         let begun = Instant::now();
         let ended = |signal| RunError::Signal {
             kernel: self.kernel.into(),
@@ -134,19 +118,18 @@ mod tests {
     use super::super::find;
     use super::*;
 
-    fn boot<'a>(program: &'a Path, in_lab: bool) -> Boot<'a> {
+    fn boot(program: &Path) -> Boot<'_> {
         Boot {
             program,
             kernel: Path::new("/k"),
             modules: Some(Path::new("/m")),
-            in_lab,
         }
     }
 
     #[test]
     fn the_command_line_packs_the_module_and_runs_the_script() {
         let case = &find("hard-lockup").unwrap().cases[0];
-        let words = boot(Path::new("x"), false).arguments(case);
+        let words = boot(Path::new("x")).arguments(case);
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         let has = |pair: [&str; 2]| words.windows(2).any(|at| at == pair);
         assert!(
@@ -182,14 +165,14 @@ mod tests {
         let case = &find("stack-place").unwrap().cases[0];
         let up = dir.path().join("up");
         let first = thread::scope(|scope| {
-            let run = scope.spawn(|| boot(&program, true).run(case, drop));
+            let run = scope.spawn(|| boot(&program).run(case));
             while !up.exists() {
                 thread::sleep(Duration::from_millis(10));
             }
             stop::hand_on(libc::SIGTERM, null_mut(), null_mut());
             run.join().unwrap()
         });
-        let second = boot(&program, true).run(case, drop);
+        let second = boot(&program).run(case);
         stop::forget();
         for ended in [first, second] {
             assert!(
@@ -200,26 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lab_gets_another_try() {
+    fn a_boot_that_fails_is_not_made_again() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let program = script(dir.path(), "echo x >>$(dirname $0)/runs; exit 72");
         let case = &find("stack-place").unwrap().cases[0];
-        let mut told = Vec::new();
-        let runs = || {
-            std::fs::read_to_string(dir.path().join("runs"))
-                .unwrap()
-                .lines()
-                .count()
-        };
-        boot(&program, false)
-            .run(case, |status| told.push(status))
-            .unwrap();
-        assert_eq!((runs(), told.len()), (1, 0));
-        let ran = boot(&program, true)
-            .run(case, |status| told.push(status))
-            .unwrap();
-        assert_eq!((ran.status, runs()), (72, 4));
-        assert_eq!(told, [72, 72]);
+        assert_eq!(boot(&program).run(case).unwrap().status, 72);
+        let runs = std::fs::read_to_string(dir.path().join("runs")).unwrap();
+        assert_eq!(runs, "x\n");
     }
 }

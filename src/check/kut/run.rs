@@ -44,8 +44,6 @@ pub struct Runner {
     pub program: PathBuf,
     /// Lines of every guest's environment, NAME=VALUE.
     pub environment: Vec<String>,
-    /// Whether the host is a lab under emulation, where a machine may break for no reason of the guest's.
-    pub in_lab: bool,
 }
 
 impl Runner {
@@ -87,8 +85,7 @@ impl Runner {
         words
     }
 
-    /// Runs a test to its end. What broke in a lab is tried once more: QEMU's emulated SVM spoils a few
-    /// runs in a hundred.
+    /// Runs a test to its end.
     ///
     /// # Errors
     /// [`StartError`]. A guest that fails is none.
@@ -106,12 +103,7 @@ impl Runner {
             cpu = Some(least);
             ran = self.once(plan, cpu)?;
         }
-        let mut outcome = judge(&ran);
-        if self.in_lab && matches!(outcome.kind, Kind::Crash | Kind::Timeout) {
-            notes.push(format!("tried again after: {}", outcome.why));
-            ran = self.once(plan, cpu)?;
-            outcome = judge(&ran);
-        }
+        let outcome = judge(&ran);
         let said = match outcome.kind {
             Kind::Pass | Kind::Skip => String::new(),
             Kind::Fail | Kind::Timeout | Kind::Crash => ran.said,
@@ -220,7 +212,6 @@ mod tests {
         let runner = Runner {
             program,
             environment: vec!["A=b".into()],
-            in_lab: false,
         };
         (dir, runner)
     }
@@ -263,13 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_in_a_lab_is_tried_once_more() {
-        let (dir, mut runner) = runner("exit 74");
-        runner.in_lab = true;
+    fn a_test_that_breaks_is_run_once() {
+        let (dir, runner) = runner("exit 74");
         let result = runner.run(&plan(None)).unwrap();
-        assert_eq!((runs(&dir).len(), result.outcome.kind), (2, Kind::Crash));
-        runner.in_lab = false;
-        runner.run(&plan(None)).unwrap();
-        assert_eq!(runs(&dir).len(), 3);
+        assert_eq!((runs(&dir).len(), result.outcome.kind), (1, Kind::Crash));
     }
 }

@@ -175,7 +175,6 @@ impl Kut {
         let runner = Runner {
             program: env::current_exe().map_err(Failure::internal)?,
             environment: self.env.clone(),
-            in_lab: lab::inside(),
         };
         if !self.tap && !self.json {
             out::print(TestResult::head())?;
@@ -363,7 +362,6 @@ mod tests {
         let runner = Runner {
             program: "/nowhere/trapline".into(),
             environment: Vec::new(),
-            in_lab: false,
         };
         let tests = |count: usize| -> Vec<Test> {
             let test = |n: usize| Test {

@@ -91,10 +91,10 @@ impl Test {
         let planner = Planner::new(&cache, !inside, global.quiet);
         let jobs = planner.plan(&chosen, &self.kernel)?;
         match lab::choose(global.place.into(), Need::Linux) {
-            Decision::Here => self.run_here(jobs, inside, global),
+            Decision::Here => self.run_here(jobs, global),
             decision @ Decision::Lab(_) => {
                 if !jobs.iter().any(Job::is_boot) {
-                    return self.run_here(jobs, inside, global);
+                    return self.run_here(jobs, global);
                 }
                 if !global.quiet {
                     out::say(&decision);
@@ -136,7 +136,7 @@ impl Test {
         Ok(exit.into())
     }
 
-    fn run_here(&self, jobs: Vec<Job>, in_lab: bool, global: &Global) -> Result<ExitCode, Failure> {
+    fn run_here(&self, jobs: Vec<Job>, global: &Global) -> Result<ExitCode, Failure> {
         let program = env::current_exe().map_err(Failure::internal)?;
         hand_on_signals().map_err(Failure::internal)?;
         let table = !self.tap && !self.json;
@@ -145,7 +145,7 @@ impl Test {
         }
         let mut rows = Vec::new();
         for job in jobs {
-            let row = match make(job, &program, in_lab, global) {
+            let row = match make(job, &program, global) {
                 Ok(row) => row,
                 Err(RunError::Signal { signal, .. }) => {
                     let signal = u8::try_from(signal).unwrap_or(0);
@@ -205,7 +205,7 @@ fn status(rows: &[Row], tally: Tally) -> Status {
 }
 
 /// Makes one experiment.
-fn make(job: Job, program: &Path, in_lab: bool, global: &Global) -> Result<Row, RunError> {
+fn make(job: Job, program: &Path, global: &Global) -> Result<Row, RunError> {
     let mut row = Row {
         name: job.experiment.name,
         shows: job.experiment.shows,
@@ -228,17 +228,10 @@ fn make(job: Job, program: &Path, in_lab: bool, global: &Global) -> Result<Row, 
         program,
         kernel: &kernel,
         modules: modules.as_deref(),
-        in_lab,
     };
     let bar = Bar::new(global.quiet);
     bar.step(&format!("{} on {}", row.name, row.kernel()));
-    let ran = boot.run(case, |status| {
-        bar.warn(&format!(
-            "{} on {} ended with {status}, which QEMU's emulated SVM does now and then: made again",
-            row.name,
-            row.kernel()
-        ));
-    })?;
+    let ran = boot.run(case)?;
     bar.clear();
     row.verdict = judge(case, &ran);
     row.status = Some(ran.status);
